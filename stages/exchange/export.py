@@ -8,6 +8,7 @@ version gives the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -106,7 +107,7 @@ class _Folder:
     def __init__(self, folder: Path, manifest: Manifest, target: Target, published: Publication) -> None:
         self.folder, self.manifest, self.target, self.published = folder, manifest, target, published
         about = {"format": FORMAT, "dataset": manifest.dataset, "version": manifest.version, "digest": manifest.digest}
-        self._identity: dict[str, Any] = {**about, "as": target, "license": published.license, "url": published.url}
+        self._identity: dict[str, Any] = {**about, "as": target}
         self._claim()
         self._noted = {file.name: file for file in self._journal()}
 
@@ -122,7 +123,7 @@ class _Folder:
             if owner.keys() >= {"dataset", "version", "as"}:
                 whose = f"{owner['dataset']}@v{owner['version']} as {owner['as']}"
                 if whose == f"{self.manifest} as {self.target}":
-                    whose += " with another --license or --url, or of another lake"
+                    whose += " of another lake"
                 raise FileExistsError(
                     f"{self.folder} holds {whose}, not {self.manifest} as {self.target}: give another folder"
                 )
@@ -180,10 +181,16 @@ class _Folder:
         return pq.read_schema(self.folder / files[0].name)
 
     def finish(self, about: About) -> None:
-        """Writes card and metadata, and what says that all is there; then takes the traces of the work away."""
-        write_whole(self.folder / CARD, card(about).encode())
+        """Writes card and metadata, and what says that all is there; then takes the traces of the work away. A card
+        that was changed since it was written stays as it is: that is what cards are for."""
+        text = card(about).encode()
+        known = (_read_json(self.folder / DONE) or {}).get("card")
+        page = self.folder / CARD
+        if known is None or not page.exists() or known == file_sha256(page):  # else somebody wrote in it
+            write_whole(page, text)
         write_whole(self.folder / CROISSANT, encoded(about))
-        done = {**self._identity, "records": about.records, "files": [asdict(file) for file in about.files]}
+        files = [asdict(file) for file in about.files]
+        done = {**self._identity, "records": about.records, "card": hashlib.sha256(text).hexdigest(), "files": files}
         sources = [{"version": str(ref), "digest": ref.digest, "role": ref.role} for ref in about.manifest.sources]
         write_whole(self.folder / DONE, json.dumps({**done, "sources": sources}, indent=1).encode() + b"\n")
         for name in (MARKER, JOURNAL):

@@ -52,7 +52,7 @@ class _Asked(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.server.asked.append(("GET", self.path, None, dict(self.headers)))
         if self.path.endswith("/revision/main") or "/api/datasets/" in self.path:
             there = [{"rfilename": "README.md"}, {"rfilename": "data/old.parquet"}]
@@ -63,7 +63,7 @@ class _Asked(BaseHTTPRequestHandler):
         else:
             self.answer({"error": "Entry not found"}, 404)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.asked.append(("POST", self.path, data, dict(self.headers)))
         if self.server.refuses:
@@ -117,7 +117,7 @@ def test_the_folder_is_what_the_hub_gets_in_one_commit(server: Hub, lake: Path, 
     assert server.files == {name: path.read_bytes() for name, path in files.items()}
     assert len([path for _, path, _, _ in server.asked if "/commit/" in path]) == 1
     (created,) = [json.loads(body) for method, path, body, _ in server.asked if path == "/api/repos/create"]
-    assert (created["type"], created["name"], created["private"]) == ("dataset", "web", True)
+    assert (created["type"], created["name"], created["visibility"]) == ("dataset", "web", "private")
     assert f"pushed: {server.url}/datasets/acme/web/commit/" in done.stderr
     croissant = json.loads((tmp_path / "out" / "croissant.json").read_text())
     assert croissant["url"] == "https://huggingface.co/datasets/acme/web"

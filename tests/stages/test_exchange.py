@@ -210,12 +210,22 @@ def test_other_peoples_folders_and_changed_files_are_left_alone(store, documents
     done = written(store, documents, out, "parquet")
     with pytest.raises(FileExistsError, match="holds web@v1 as parquet, not web@v1 as webdataset"):
         written(store, documents, out, "webdataset")
-    with pytest.raises(FileExistsError, match="with another --license"):
-        written(store, documents, out, "parquet", published=Publication("mit"))
     (out / done.files[0]).write_bytes(b"mine")
     with pytest.raises(FileExistsError, match="is not as it was exported"):
         written(store, documents, out, "parquet")
     assert (out / done.files[0]).read_bytes() == b"mine"
+
+
+def test_a_licence_may_come_later_and_a_card_that_somebody_changed_stays(store, documents, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    written(store, documents, out, "parquet")
+    assert written(store, documents, out, "parquet", published=Publication("mit")).written == 0
+    assert front_matter(out)["license"] == "mit" and json.loads((out / CROISSANT).read_text())["license"] == "mit"
+    card = (out / CARD).read_text() + "\nMind the gaps.\n"
+    (out / CARD).write_text(card)
+    for licence in ("odc-by", "mit"):
+        written(store, documents, out, "parquet", published=Publication(licence))
+        assert (out / CARD).read_text() == card and json.loads((out / CROISSANT).read_text())["license"] == licence
 
 
 def test_a_version_that_was_withdrawn_is_refused(store: Store, documents: Manifest, tmp_path: Path) -> None:
