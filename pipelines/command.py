@@ -36,7 +36,8 @@ from gristmill.pipelines.settings.config import (
     validate,
 )
 from gristmill.pipelines.settings.exits import BAD_CONFIG, CONFLICT, DONE, GATE, INCOMPLETE, help_text
-from gristmill.pipelines.settings.plain import PlainFormatter, plain
+from gristmill.pipelines.settings.logs import set_up_logging as set_up_logging  # every command takes it from here
+from gristmill.pipelines.settings.plain import plain
 from gristmill.pipelines.settings.shipped import find_config
 from gristmill.stages.run.cluster import WrongCluster, stop_on_sigterm
 from gristmill.stages.run.private import NotPrivate
@@ -179,14 +180,6 @@ def _print_plan(runner: Runner, plan: PlanOnly) -> None:
         about["outlook"] = plan.outlook.values
     stages = [{"stage": title, "done": done, "todo": todo} for title, done, todo in runner.history]
     print(json.dumps({"plan": stages, **about}), flush=True)
-
-
-def set_up_logging(verbose: bool = False) -> None:
-    """The program's log on stderr, with nothing in it that acts on a terminal."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    log.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ PYTHON = re.compile(r"(?<![\w/.-])gristmill(?:\.[A-Za-z_]\w*)+")
 COMMAND = re.compile(r"(?:^|`|\()(?:grist)((?: +[\w@./:='{}\[\]*,\"-]+)+)", re.MULTILINE)
 TARGET = re.compile(r"(?:^|`|&& )make ([a-z][\w-]*)", re.MULTILINE)
 KEY = re.compile(r"(?<![\w./-])(?:recipe|run)(?:\.[a-z]\w*)+")
+NEW = re.compile(r"^New file `([^`]+)`", re.MULTILINE)
+"""A file that the page tells its reader to write; a test that walks the page writes it."""
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b")
 """Of an example: conf/NAME.yaml."""
 
@@ -47,9 +49,10 @@ def wrong_links(text: str, page: Path) -> Iterator[str]:
 
 
 def wrong_paths(text: str, page: Path) -> Iterator[str]:
-    """Paths and patterns below the repository's folders that nothing has."""
+    """Paths and patterns below the repository's folders that nothing has, and that the page does not have written."""
+    new = set(NEW.findall(text))
     for path in PATH.findall(text):
-        if not PLACEHOLDER.search(path) and not any(ROOT.glob(path)):
+        if not PLACEHOLDER.search(path) and path not in new and not any(ROOT.glob(path)):
             yield path
 
 
@@ -60,7 +63,8 @@ def wrong_names(text: str, page: Path) -> Iterator[str]:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gristmill"):
                 names += [f"{node.module}.{alias.name}" for alias in node.names]
-    yield from (name for name in names if not resolves(name))
+    new = tuple(f"gristmill.{path.removesuffix('.py').replace('/', '.')}." for path in NEW.findall(text))
+    yield from (name for name in names if not name.startswith(new) and not resolves(name))
 
 
 def resolves(name: str) -> bool:
@@ -174,6 +178,7 @@ def test_the_list_of_decisions_has_each_page_by_its_title() -> None:
             ["lake/nowhere.py"],
         ),
         ("names", "`gristmill.lake.nowhere`, gristmill.windows, gristmill.lake.query", ["gristmill.lake.nowhere"]),
+        ("paths", "New file `lake/mine.py`:\n`lake/mine.py`, `lake/other.py`", ["lake/other.py"]),
         ("names", "```python\nfrom gristmill.api import open, shut\n```", ["gristmill.api.shut"]),
         ("commands", "`grist dance`\ngrist show web@v1 --json", ["grist dance"]),
         ("commands", "grist show web@v1 \\\n    --backwards", ["grist show --backwards"]),

@@ -125,6 +125,11 @@ class Engine:
                 self._vacate(slot)
 
     @property
+    def slots_used(self) -> int:
+        """Completions that are generated now. Another thread may ask: it is the length of a dict."""
+        return len(self._active)
+
+    @property
     def idle(self) -> bool:
         """Nothing is left to do."""
         return not (self._queue or self._prefill.pending or self._prefill.ready or self._active)

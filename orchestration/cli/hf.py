@@ -10,7 +10,7 @@ import typer
 from gristmill.orchestration.show.terminal import LakeOption, open_lake, say
 
 import_app = typer.Typer(no_args_is_help=True, help="Take a model in: a version like any other.")
-export_app = typer.Typer(no_args_is_help=True, help="Write a model out, for other tools.")
+export_app = typer.Typer(no_args_is_help=True, help="Write a model or a dataset out, for other tools.")
 
 
 @import_app.command("hf")

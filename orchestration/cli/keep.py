@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.orchestration.cli.complete import complete_version
 from gristmill.orchestration.show.terminal import (
     NOT_FOUND,
     JsonOption,
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
     from gristmill.lake.upkeep.verify_content import Finding
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-VersionArgument = Annotated[str, typer.Argument(metavar="NAME[@vN|@TAG]", help="A version. Default: the latest.")]
+VersionArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME[@vN|@TAG]", help="A version. Default: the latest.", autocompletion=complete_version),
+]
+ExactArgument = Annotated[str, typer.Argument(metavar="NAME@vN", help="The version.", autocompletion=complete_version)]
 
 
 def tag(
-    ref: Annotated[str, typer.Argument(metavar="NAME@vN", help="The version.")],
+    ref: ExactArgument,
     name: Annotated[str, typer.Argument(metavar="TAG", help="Letters, digits, '.', '_', '-'. Tags never move.")],
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -54,7 +59,7 @@ def _exact(ref: str) -> str:
 
 
 def withdraw(
-    ref: Annotated[str, typer.Argument(metavar="NAME@vN", help="The version.")],
+    ref: ExactArgument,
     reason: Annotated[str, typer.Option("--reason", help="Shown to whoever asks for it. No personal data.")],
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -94,7 +99,10 @@ def checkout(
 
 
 def verify(
-    ref: Annotated[str | None, typer.Argument(metavar="NAME[@vN]", help="Default: everything.")] = None,
+    ref: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME[@vN]", help="Default: everything.", autocompletion=complete_version),
+    ] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read and hash every object as well.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,

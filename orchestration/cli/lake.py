@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gristmill.orchestration.cli.complete import complete_dataset, complete_version
 from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, to_json, versions_of
 
 if TYPE_CHECKING:  # they take time to import
@@ -14,12 +15,20 @@ if TYPE_CHECKING:  # they take time to import
     from gristmill.lake.versions.versions import Versions
 
 RefArgument = Annotated[
-    str, typer.Argument(metavar="NAME[@vN|@TAG]", help="A dataset, or one version of it. Default: the latest.")
+    str,
+    typer.Argument(
+        metavar="NAME[@vN|@TAG]",
+        help="A dataset, or one version of it. Default: the latest.",
+        autocompletion=complete_version,
+    ),
 ]
 
 
 def ls(
-    name: Annotated[str | None, typer.Argument(help="Only this dataset, with all its versions.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Only this dataset, with all its versions.", autocompletion=complete_dataset),
+    ] = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +46,9 @@ def ls(
 
 
 def log(
-    name: Annotated[str, typer.Argument(help="A dataset.")], lake: LakeOption = None, as_json: JsonOption = False
+    name: Annotated[str, typer.Argument(help="A dataset.", autocompletion=complete_dataset)],
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """The versions of a dataset, newest first, with what came in and what was kept."""
     from gristmill.lake.query.query import list_versions
@@ -51,7 +62,9 @@ def show(
     ref: Annotated[
         str,
         typer.Argument(
-            metavar="NAME[@vN|@TAG]|RUN", help="A dataset, or one version of it; or a training that runs, by its key."
+            metavar="NAME[@vN|@TAG]|RUN",
+            help="A dataset, or one version of it; or a training that runs, by its key.",
+            autocompletion=complete_version,
         ),
     ],
     lake: LakeOption = None,
@@ -130,8 +143,10 @@ def why(
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="NAME@vN, NAME@TAG or NAME.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The version to compare with it.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="NAME@vN, NAME@TAG or NAME.", autocompletion=complete_version)],
+    b: Annotated[
+        str, typer.Argument(metavar="B", help="The version to compare with it.", autocompletion=complete_version)
+    ],
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:

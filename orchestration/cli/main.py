@@ -23,6 +23,7 @@ from gristmill import place
 from gristmill.orchestration.cli import ask as cli_ask
 from gristmill.orchestration.cli import audit as cli_audit
 from gristmill.orchestration.cli import evaluate as cli_evaluate
+from gristmill.orchestration.cli import exchange as cli_exchange
 from gristmill.orchestration.cli import forget as cli_forget
 from gristmill.orchestration.cli import hf as cli_hf
 from gristmill.orchestration.cli import keep as cli_keep
@@ -35,9 +36,12 @@ from gristmill.orchestration.cli import similar as cli_similar
 from gristmill.orchestration.cli import stack as cli_stack
 from gristmill.orchestration.cli import tokenizer as cli_tokenizer
 from gristmill.orchestration.cli import train as cli_train
+from gristmill.orchestration.cli.complete import complete_config
+from gristmill.orchestration.cli.examples import epilog
 from gristmill.orchestration.ending import without_destructors
 from gristmill.orchestration.show.terminal import Grist, JsonOption, LakeOption, answer
 from gristmill.pipelines.settings.exits import BROKEN_PIPE, help_text
+from gristmill.pipelines.settings.logs import NORMAL, QUIET, VERBOSE, log, set_up_logging
 
 app = typer.Typer(
     cls=Grist,
@@ -71,13 +75,27 @@ def grist(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say more on stderr, and where an error was raised.")
+    ] = False,
 ) -> None:
     """Versioned, fully accounted datasets: run pipelines, look at what they made, ask why."""
+    if quiet and verbose:
+        raise ValueError("--quiet and --verbose: give one of them")
+    log.setLevel(QUIET if quiet else VERBOSE if verbose else NORMAL)
+    if verbose:
+        set_up_logging()
 
 
 @app.command(epilog=help_text())
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, or the name of one that comes along, such as web.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="A YAML file, or the name of one that comes along, such as web.", autocompletion=complete_config
+        ),
+    ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Laid over the file. Repeatable.")
     ] = None,
@@ -88,7 +106,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a pipeline. The last line of stdout is its result as JSON."""
-    from gristmill.pipelines.command import Request, set_up_logging
+    from gristmill.pipelines.command import Request
     from gristmill.pipelines.command import run as run_pipeline
 
     set_up_logging()
@@ -182,6 +200,20 @@ app.command("eval")(cli_evaluate.evaluate)
 app.add_typer(cli_tokenizer.app, name="tokenizer")
 app.add_typer(cli_hf.import_app, name="import")
 app.add_typer(cli_hf.export_app, name="export")
+cli_hf.export_app.command("dataset")(cli_exchange.export_dataset)
+
+
+def _teach(group: typer.Typer, before: str = "") -> None:
+    """Each command's help ends with an example, whoever registered it."""
+    for command in group.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "").replace("_", "-")
+        command.epilog = epilog(f"{before}{name}", command.epilog)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _teach(inner.typer_instance, f"{before}{inner.name} ")
+
+
+_teach(app)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gristmill.model.phi4.config import DTYPES
-from gristmill.orchestration.show.terminal import USAGE, LakeOption, note, open_lake, say
+from gristmill.orchestration.show.terminal import USAGE, LakeOption, fail, open_lake, say
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -67,11 +67,15 @@ def serve(
     max_clip_seconds: Annotated[
         float, typer.Option(min=0.025, help="Length of a clip, and of all in a request together.")
     ] = 1800.0,
+    request_log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A line of JSON for each request: no prompt, no key. -: on stderr."),
+    ] = None,
     slots: Annotated[int | None, typer.Option(hidden=True)] = None,
     length: Annotated[int | None, typer.Option(hidden=True)] = None,
     lake: LakeOption = None,
 ) -> None:
-    """Serve a model over HTTP, as OpenAI's API: chat completions, completions, transcriptions, models.
+    """Serve a model over HTTP, as OpenAI's API: chat completions, completions, transcriptions, models; /metrics.
 
     Asks for the key in $GRIST_API_KEY if that is set. Ctrl-C ends it.
     """
@@ -81,9 +85,12 @@ def serve(
             raise ValueError(f"{old} {value}: this option is called {new} now")
     key = os.environ.get(api_key_env) or None
     if host not in _LOOPBACK and key is None:
-        note(f"error: --host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
+        fail(f"--host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
         raise typer.Exit(USAGE)
     check_device(device)
+    from gristmill.orchestration.observe.requests import open_log
+
+    log = open_log(request_log) if request_log is not None else None  # before a model is loaded in vain
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, lake)
 
     from gristmill.model.generate.engine import Engine
@@ -107,6 +114,7 @@ def serve(
             images=images,
             audio=audio,
             max_inflight_bytes=max_inflight_bytes,
+            request_log=log,
         )
         _listen(app, host, port, name, key and api_key_env)
 

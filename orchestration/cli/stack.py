@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note
+from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, fail, note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def up(
     try:
         start(stack, cpus, ports, note)
     except StackError as error:
-        note(f"error: {error}\nwhat did start goes on: `grist up` again, or `grist down`")
+        fail(f"{error}\nwhat did start goes on: `grist up` again, or `grist down`")
         raise typer.Exit(NOT_FOUND) from None
     note(f"Ray {stack.ray.url}   Prefect {stack.prefect.url.removesuffix('/api')}   state and logs {stack.folder}")
     note('`eval "$(grist env)"` makes `prefect` and `ray job` of a shell speak to it')
@@ -56,7 +56,7 @@ def down(name: StackOption = "local") -> None:
     try:
         count = stop(Stack.named(name), note)
     except StackError as error:
-        note(f"error: {error}")
+        fail(str(error))
         raise typer.Exit(NOT_FOUND) from None
     note(f"{count} processes ended" if count else "nothing runs")
 

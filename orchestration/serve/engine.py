@@ -142,6 +142,11 @@ class HostedEngine:
         with self._changed:
             return sum(stream.unfinished for stream in self._live), sum(not stream.begun for stream in self._live)
 
+    @property
+    def slots_used(self) -> int:
+        """Completions that are generated now: the engine's own count, as another thread may see it."""
+        return self._engine.slots_used
+
     async def submit(self, *requests: Request) -> Stream:
         """Waits until the engine has taken the requests, a step at most: all of them or none. Raises Busy, Failed,
         Closed, and what `Engine.submit` raises: TooLong, ValueError."""

@@ -27,6 +27,8 @@ from starlette.types import Receive, Scope, Send
 from gristmill.model.generate.engine import Request as Job
 from gristmill.model.generate.engine import TooLong
 from gristmill.model.processing.text import Tokenizer
+from gristmill.orchestration.observe.metrics import Metrics
+from gristmill.orchestration.observe.requests import Noted, Observed, noted_of
 from gristmill.orchestration.serve.clips import AudioLimits
 from gristmill.orchestration.serve.engine import Busy, Closed, Delta, Failed, HostedEngine, Stream
 from gristmill.orchestration.serve.errors import ApiError, defect, refuse, say_error, too_long, unserved
@@ -57,6 +59,7 @@ def make_app(
     fetcher: Fetcher | None = None,
     audio: AudioLimits | None = None,
     max_inflight_bytes: int = MAX_INFLIGHT_BYTES,
+    request_log: logging.Handler | None = None,
 ) -> FastAPI:
     """Serves `hosted` as the model `name`. The engine must have been given `decode`, `model.processing`'s `decoder`.
 
@@ -64,7 +67,8 @@ def make_app(
     None: `default_body_limit`. `patience`: seconds that a client may take to send a body (`serve/wire.py` has more of
     them). `images`: what a request may show to a model that sees; `fetcher`: what gets images that are named by
     http(s), None: one for the hosts of `images`; `audio`: which clips it may hear. `max_inflight_bytes`: that requests
-    may hold together, in bodies, fetched images, and media as the model takes them.
+    may hold together, in bodies, fetched images, and media as the model takes them. `request_log`: what gets a line for
+    each request (`observe/requests.py`).
     `hosted` stays the caller's, to close after the server has ended.
     """
     # long: each endpoint and each kind of error is a line
@@ -90,7 +94,9 @@ def make_app(
 
     app = FastAPI(title="grist serve", openapi_url=None, lifespan=lifespan)
     guarded = [Depends(authorized)]
+    app.add_middleware(Observed, metrics=service.metrics, log=request_log)
     app.add_api_route("/health", service.health, methods=["GET"])
+    app.add_api_route("/metrics", service.counts, methods=["GET"])
     app.add_api_route("/v1/models", service.models, methods=["GET"], dependencies=guarded)
     app.add_api_route("/v1/models/{model:path}", service.model, methods=["GET"], dependencies=guarded)
     app.add_api_route("/v1/chat/completions", service.chat, methods=["POST"], dependencies=guarded)
@@ -136,6 +142,7 @@ class _Service:
         self._small = ThreadPoolExecutor(_SMALL_THREADS, "requests")
         self._large = ThreadPoolExecutor(_LARGE_THREADS, "large requests")
         self._whole = ThreadPoolExecutor(_LARGE_THREADS, "whole answers")
+        self.metrics = _metrics(hosted, memory)
 
     def close(self) -> None:
         for pool in (self._small, self._large, self._whole):
@@ -147,6 +154,11 @@ class _Service:
             return JSONResponse({"status": "failed", "error": self.hosted.failure}, 503)
         samples, waiting = self.hosted.load
         return JSONResponse({"status": "ok", "samples": samples, "waiting": waiting, "bytes": self._memory.held})
+
+    async def counts(self, request: Request) -> Response:
+        """GET /metrics: for Prometheus, and, like /health, without a key."""
+        body, kind = self.metrics.exposed(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": kind})
 
     async def models(self) -> dict[str, Any]:
         """GET /v1/models: the one model that is served."""
@@ -175,6 +187,7 @@ class _Service:
         return {"id": self.name, **about}
 
     async def _answer(self, request: Request, prepare: Callable[[bytes], Prepared | WithMedia]) -> Response:
+        noted = noted_of(request.scope)
         with ExitStack() as until_answered:
             held = until_answered.enter_context(self._memory.request())
             try:
@@ -182,9 +195,10 @@ class _Service:
             except Busy as error:
                 raise unserved(error) from error
             stream = until_answered.enter_context(await self._submit(prepared.jobs, prepared.param))
+            noted.took(sum(len(job.tokens) for job in prepared.jobs))
             if prepared.stream:
-                return _Events(until_answered.pop_all(), self._events(stream, prepared.reply))
-            grown = await unless_gone(request.receive, _collected(stream))
+                return _Events(until_answered.pop_all(), self._events(stream, prepared.reply, noted))
+            grown = await unless_gone(request.receive, _collected(stream, noted))
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._whole, prepared.reply.whole, grown)
             return Response(answer, media_type=prepared.reply.media_type)
@@ -217,13 +231,14 @@ class _Service:
         except (Busy, Failed, Closed) as error:
             raise unserved(error) from error
 
-    async def _events(self, stream: Stream, reply: Answer) -> AsyncIterator[str]:
+    async def _events(self, stream: Stream, reply: Answer, noted: Noted) -> AsyncIterator[str]:
         """Server-sent events. The status is sent by now: an error is an event, which OpenAI's clients raise."""
         loop = asyncio.get_running_loop()
         try:
             for event in reply.opening():
                 yield event
             async for items in stream:
+                noted.grew(_tokens(items))
                 if events := await loop.run_in_executor(self._small, reply.events, items):
                     yield "".join(events)
             yield "".join(reply.closing())
@@ -234,16 +249,33 @@ class _Service:
             yield f"data: {json.dumps(defect(error).body)}\n\n"
 
 
-async def _collected(stream: Stream) -> dict[int, list[Delta]]:
+async def _collected(stream: Stream, noted: Noted) -> dict[int, list[Delta]]:
     """All tokens of every completion, by its number."""
     grown: dict[int, list[Delta]] = {}
     try:
         async for items in stream:
+            noted.grew(_tokens(items))
             for item in items:
                 grown.setdefault(item.index, []).append(item)
     except (Failed, Closed) as error:
         raise unserved(error) from error
     return grown
+
+
+def _tokens(items: Sequence[Delta]) -> int:
+    return sum(item.token is not None for item in items)
+
+
+def _metrics(hosted: HostedEngine, memory: Memory) -> Metrics:
+    """Counts of a server, and what engine and memory say of themselves when they are read."""
+    metrics, slots = Metrics(), hosted.options.max_num_seqs
+    metrics.watch("grist_engine_slots", "Completions that can be generated side by side.", lambda: slots)
+    metrics.watch("grist_engine_slots_used", "Completions that are generated now.", lambda: hosted.slots_used)
+    metrics.watch("grist_engine_up", "1 as long as the engine serves.", lambda: hosted.failure is None)
+    metrics.watch("grist_requests_waiting", "Requests of which no completion has begun.", lambda: hosted.load[1])
+    metrics.watch("grist_queue_bytes", "Bytes that requests hold.", lambda: memory.held)
+    metrics.watch("grist_queue_bytes_limit", "Bytes that they may hold together.", lambda: memory.most)
+    return metrics
 
 
 class _Events(StreamingResponse):

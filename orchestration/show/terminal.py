@@ -9,8 +9,10 @@ what others wrote must not act on a terminal.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
@@ -25,6 +27,7 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 from gristmill.pipelines.settings import exits
 from gristmill.pipelines.settings.config import lake_uri
+from gristmill.pipelines.settings.logs import is_quiet, log
 from gristmill.pipelines.settings.plain import json_line
 from gristmill.pipelines.settings.plain import plain as plain  # every command takes it from here
 
@@ -49,7 +52,9 @@ class Grist(typer.core.TyperGroup):
             code = exit_code(error)
             if code is None:
                 raise
-            print(f"error: {plain(str(error))}", file=sys.stderr)
+            fail(str(error))
+            if log.isEnabledFor(logging.DEBUG):
+                print(plain("".join(traceback.format_exception(error))), file=sys.stderr, end="")
             raise typer.Exit(code) from error
 
 
@@ -118,8 +123,14 @@ def stdout() -> Console:
 
 
 def note(text: str) -> None:
-    """A message for people, on stderr."""
-    print(plain(text), file=sys.stderr)
+    """A message for people, on stderr; with --quiet none."""
+    if not is_quiet():
+        print(plain(text), file=sys.stderr)
+
+
+def fail(text: str) -> None:
+    """Why a command does not do what was asked, on stderr, with --quiet too."""
+    print(f"error: {plain(text)}", file=sys.stderr)
 
 
 def say(text: str) -> None:
@@ -128,8 +139,9 @@ def say(text: str) -> None:
 
 
 def counter() -> Callable[..., None] | None:
-    """A callback (done, total, ...) that shows progress on one line of stderr; None where that is no terminal."""
-    if not sys.stderr.isatty():
+    """A callback (done, total, ...) that shows progress on one line of stderr; None where that is no terminal, and with
+    --quiet."""
+    if is_quiet() or not sys.stderr.isatty():
         return None
 
     def show(done: int, total: int, *what: str) -> None:

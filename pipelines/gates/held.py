@@ -20,7 +20,6 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.gates.drift import changes, common, stability_index, topic_drift
 from gristmill.pipelines.settings.config import BadConfig
 
-
 MOST_QUARANTINED = 0.05
 """Of the records of a version whose recipe does not say."""
 

@@ -27,11 +27,11 @@ REFRESHED = 4
 class LiveLine:
     """`with LiveLine().run("nano.pretrain") as show: show(progress)` for every step.
 
-    `terminal`: None: whether stderr is one; `every`: seconds between two lines in a log.
+    `terminal`: None: whether stderr is one, and the log not quiet; `every`: seconds between two lines in a log.
     """
 
     def __init__(self, *, terminal: bool | None = None, every: float = EVERY) -> None:
-        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self.terminal = sys.stderr.isatty() and log.isEnabledFor(logging.WARNING) if terminal is None else terminal
         self.every = every
 
     @contextmanager

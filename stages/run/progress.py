@@ -25,11 +25,11 @@ BEGINS, DONE_BEFORE = "begins", "done before"
 class Progress:
     """`with progress.stage("extract", total=90, done=0) as advance: advance(receipt)` for every finished piece.
 
-    `total`: None for a stream, whose end nobody knows.
+    `total`: None for a stream, whose end nobody knows. `terminal`: None: whether stderr is one, and the log not quiet.
     """
 
     def __init__(self, *, terminal: bool | None = None, every: float = EVERY) -> None:
-        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self.terminal = sys.stderr.isatty() and log.isEnabledFor(logging.WARNING) if terminal is None else terminal
         self.every = every
 
     @contextmanager
