@@ -11,7 +11,7 @@ from gristmill.orchestration.report.html import Content, Html, element, foreign,
 from gristmill.orchestration.report.media import Room, clip_figure, image_figure, mel_figure, picture
 from gristmill.orchestration.report.pieces import NOTHING, facts, figure, folded, name, section, side_by_side
 from gristmill.orchestration.report.subject import Subject, Windows
-from gristmill.orchestration.show.records import FAMILY, PARTS, pieces_of, where
+from gristmill.orchestration.show.records import PARTS, pieces_of, where
 from gristmill.orchestration.show.sheet import laid_out
 
 CUT = 500
@@ -22,7 +22,7 @@ UNFOLDED = 3
 """Reasons whose examples are seen at once."""
 CHAINS = 3
 """Samples of a problem."""
-_BESIDE = frozenset({PARTS, MEDIA, FAMILY, "stage", "survivor", "content", "input"})
+_BESIDE = frozenset({PARTS, MEDIA, "stage", "survivor", "content", "input"})
 _VERDICTS = {"accepted": "good", "rejected": "bad"}
 
 
@@ -30,7 +30,7 @@ def kept(subject: Subject, room: Room) -> Html:
     """A few records as they were kept."""
     if subject.kept is None or subject.manifest.form == "verdicts":  # whose answers have a table
         return NOTHING
-    drawn = [_record(record, "kept", room) for record in subject.kept.samples]
+    drawn = [_record(record, "kept", room, subject.manifest.layout.children) for record in subject.kept.samples]
     notes = f"{len(drawn)} of {subject.kept.population:,} records, drawn by the version's digest."
     return section("Examples of what was kept", side_by_side(drawn, "examples"), note=notes)
 
@@ -45,21 +45,23 @@ def refused(subject: Subject, room: Room) -> Html:
     return section("Examples of what went", *groups, note=notes)
 
 
-def _record(record: SampledRecord, fate: str, room: Room) -> Html:
+def _record(record: SampledRecord, fate: str, room: Room, children: str | None = None) -> Html:
+    """`children`: the column with the samples of a problem, as the version's form names it."""
     about: dict[str, Content] = {}
     if record.value is not None:
         about["value"] = element("strong", name(record.value))
     if (survivor := record.fields.get("survivor")) is not None:
         about["same as"] = element("code", str(survivor))
     for key, value in record.fields.items():
-        if key not in _BESIDE and value not in (None, "", []):
+        if key not in _BESIDE and key != children and value not in (None, "", []):
             about[key.replace("_", " ")] = name(f"{value:.4g}" if isinstance(value, float) else str(value))
     if record.place is not None:
         about["from"] = name(where(record.place))
     head = element("h4", element("code", record.id or "no id"))
     body = _text(record)
     media = _media(record.fields.get(MEDIA) or (), record.id or "a record", room)
-    return element("div", head, facts(about), body, media, _family(record), class_=f"example {fate}")
+    family = _family(record.fields.get(children) or ()) if children is not None else NOTHING
+    return element("div", head, facts(about), body, media, family, class_=f"example {fate}")
 
 
 def _text(record: SampledRecord) -> Html:
@@ -81,9 +83,8 @@ def pieces(parts: Sequence[tuple[str, bool | None]], most: int = CUT) -> Html:
     return element("pre", *drawn)
 
 
-def _family(record: SampledRecord) -> Html:
+def _family(samples: Sequence[Mapping[str, Any]]) -> Html:
     """Samples of a problem, each with its verdict."""
-    samples = record.fields.get(FAMILY) or ()
     lines = []
     for sample in samples[:CHAINS]:
         verdict = element("span", sample["verdict"], class_=_VERDICTS.get(sample["verdict"]))
