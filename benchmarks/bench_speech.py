@@ -14,8 +14,7 @@ import io
 import multiprocessing
 import tarfile
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -33,11 +32,12 @@ from benchmarks.harness import (
     Places,
     Report,
     Row,
+    alike,
     clocked,
     contest,
     figure,
     forget_peak,
-    require_equal,
+    parts_of,
     resident,
 )
 from benchmarks.material import flac_of, speech
@@ -51,6 +51,7 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.speech import SpeechConfig
 from gristmill.stages.core import shards
 from gristmill.stages.read import reading
+from gristmill.stages.run.cluster import connect
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.speech import clips
 from gristmill.stages.text import samples
@@ -100,16 +101,10 @@ def timed() -> Iterator[dict[str, float]]:
         yield seconds
 
 
-def parts_of(path: Path, places: Places, count: int, rounds: int) -> tuple[dict[str, float], Figure]:
+def shares(path: Path, places: Places, count: int, rounds: int) -> tuple[dict[str, float], Figure]:
     """% of the CPU time of each part and of all else; hours of audio in a CPU second."""
-    rows, hours = list[dict[str, float]](), count * SECONDS / 3600
-    for n in range(rounds + 1):
-        started = time.process_time()
-        with timed() as seconds:
-            built(places.fresh(), path, 0)
-        whole = time.process_time() - started
-        if n:  # the first one imports
-            rows.append({**seconds, "else": whole - sum(seconds.values()), "whole": whole})
+    hours = count * SECONDS / 3600
+    rows = parts_of(lambda: built(places.fresh(), path, 0), timed, rounds)
     parts = {name: 100 * figure([row[name] / row["whole"] for row in rows]).median for name in (*PARTS, "else")}
     return parts, figure([hours / row["whole"] for row in rows])
 
@@ -150,13 +145,6 @@ def peaks(folder: Path, minutes: tuple[int, int]) -> list[dict[str, int]]:
     return sizes
 
 
-def same(outcomes: Mapping[str, str]) -> None:
-    """Raises Differ unless all came to one version."""
-    first, *others = outcomes.items()
-    for name, digest in others:
-        require_equal(f"speech: {first[0]} and {name}", [first[1]], [digest])
-
-
 def run(tiny: bool) -> Report:
     """Parts, workers, memory. `tiny`: on next to nothing, without Ray, for the tests."""
     count, rounds, minutes = (12, 1, (1, 2)) if tiny else (360, 3, (12, 120))
@@ -164,10 +152,12 @@ def run(tiny: bool) -> Report:
         folder = Path(name)
         places, path = Places(folder), folder / "clips.tar"
         source = tar_of(path, count)
-        parts, speed = parts_of(path, places, count, rounds)
+        parts, speed = shares(path, places, count, rounds)
         workers = (0,) if tiny else (1, 2)
+        if not tiny:
+            connect(max(workers))  # one Ray for all arms, or the second would have the CPUs of the first
         arms = {f"{n} workers": Arm(partial(lambda n: built(places.fresh(), path, n), n)) for n in workers}
-        times = contest(arms, rounds, same)
+        times = contest(arms, rounds, alike("speech: the version"))
         small, large = peaks(folder, minutes)
     rows = [Row("clips to a dataset, one core", speed, "h/s", "one version")]
     if not tiny:

@@ -11,9 +11,8 @@ import io
 import json
 import multiprocessing
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -31,11 +30,12 @@ from benchmarks.harness import (
     Places,
     Report,
     Row,
+    alike,
     clocked,
     contest,
     figure,
     forget_peak,
-    require_equal,
+    parts_of,
     resident,
 )
 from benchmarks.material import SHARED
@@ -91,13 +91,6 @@ def built(lake: Path, folder: Path, runner_of: Callable[[Any], Runner]) -> list[
     ]
 
 
-def check(outcomes: Mapping[str, list[str]]) -> None:
-    """Raises Differ unless all came to the same versions."""
-    first, *others = outcomes
-    for other in others:
-        require_equal(f"vision: versions of {first} and {other}", outcomes[first], outcomes[other])
-
-
 @contextmanager
 def timed() -> Iterator[dict[str, float]]:
     """CPU seconds of each of PARTS, while it is open."""
@@ -117,15 +110,7 @@ def timed() -> Iterator[dict[str, float]]:
 def shares(folder: Path, places: Places, rounds: int) -> tuple[dict[str, Figure], Figure]:
     """CPU milliseconds an image of each part, of all else and of the whole; the second: seconds of the whole."""
     count = len(list(folder.glob("*.jpg")))
-    rows: list[dict[str, float]] = []
-    for n in range(rounds + 1):
-        started = time.process_time()
-        with timed() as seconds:
-            built(places.fresh(), folder, lambda store: Runner(store, workers=0))
-        whole = time.process_time() - started
-        if n:  # the first one imports
-            parts = {part: seconds[part] for part in PARTS}
-            rows.append({**parts, "else": whole - sum(parts.values()), "whole": whole})
+    rows = parts_of(lambda: built(places.fresh(), folder, lambda store: Runner(store, workers=0)), timed, rounds)
     each = {name: figure([1000 * row[name] / count for row in rows]) for name in rows[0]}
     return each, figure([row["whole"] for row in rows])
 
@@ -196,7 +181,7 @@ def run(tiny: bool) -> Report:
                 "one worker": Arm(lambda: built(places.fresh(), folder, partial(like, single))),
                 "two workers": Arm(lambda: built(places.fresh(), folder, partial(like, double))),
             }
-            times = contest(arms, rounds, check)
+            times = contest(arms, rounds, alike("vision: versions"))
     peaks = memory(tiny)
     same = "every version's digest"
     rate = Figure(*(count / seconds for seconds in (whole.median, whole.high, whole.low)))

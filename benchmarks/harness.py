@@ -20,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
@@ -155,6 +156,22 @@ def clocked(function: Callable[..., Any], seconds: dict[str, float], part: str) 
     return run
 
 
+def parts_of(
+    build: Callable[[], object], timed: Callable[[], AbstractContextManager[Mapping[str, float]]], rounds: int
+) -> list[dict[str, float]]:
+    """CPU seconds of each part of a build in this process, of all `else` and of the `whole`, round by round. `timed`:
+    gives those of the parts once it was open over a build."""
+    rows = []
+    for n in range(rounds + 1):
+        started = time.process_time()
+        with timed() as seconds:
+            build()
+        whole = time.process_time() - started
+        if n:  # the first one imports
+            rows.append({**seconds, "else": whole - sum(seconds.values()), "whole": whole})
+    return rows
+
+
 def forget_peak() -> None:
     """From here on `resident("VmHWM")` is the most since now: what imports took at their peak is left out. On Linux
     alone."""
@@ -210,6 +227,17 @@ def require_equal(what: str, left: Sequence[Any], right: Sequence[Any]) -> None:
     for n, (a, b) in enumerate(zip(left, right, strict=True)):
         if a != b:
             raise Differ(f"{what}: number {n} is {a!r:.200} against {b!r:.200}")
+
+
+def alike(what: str) -> Callable[[Mapping[str, Any]], None]:
+    """A check of outcomes: raises Differ unless all are one."""
+
+    def check(outcomes: Mapping[str, Any]) -> None:
+        first, *others = outcomes
+        for other in others:
+            require_equal(f"{what} of {first} and {other}", [outcomes[first]], [outcomes[other]])
+
+    return check
 
 
 def machine() -> dict[str, Any]:

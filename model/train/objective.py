@@ -244,11 +244,13 @@ class PolicyObjective(Objective):
         fit it."""
         losses_N, targets_N = self.losses(batch)
         segments, drawn = len(batch.cu_seqlens) - 1, batch.drawn
-        if drawn is None or (len(drawn.advantages), len(drawn.old_logprobs)) != (segments, len(losses_N)):
-            of = "none" if drawn is None else f"of {len(drawn.advantages)} and {len(drawn.old_logprobs)}"
+        there = None if drawn is None else [len(values) for values in drawn]
+        if drawn is None or there != [segments, len(losses_N), len(losses_N)]:
+            of = "none" if there is None else "of {}, {} and {}".format(*there)
             raise ValueError(
-                f"{segments} segments with {len(losses_N)} targets, advantages and log-probabilities {of}: GRPO needs"
-                " the advantage of each segment, and of each target what it was when it was drawn"
+                f"{segments} segments with {len(losses_N)} targets, advantages, old and base log-probabilities {of}:"
+                " GRPO needs the advantage of each segment, and what each target was when it was drawn and to the"
+                " reference"
             )
         segment_N, policy_N = batch.segments[targets_N], -losses_N
         clipped_N, held_N = clipped_losses(policy_N, drawn.old_logprobs, drawn.advantages[segment_N], self.clip_ratio)

@@ -152,40 +152,6 @@ def sample_data(
     )
 
 
-@app.command()
-def evolve(
-    file: Annotated[
-        typer.FileBinaryRead, typer.Argument(metavar="FILE", help="JSON lines in GSM8K's form; - is stdin.")
-    ],
-    out: Annotated[Path, typer.Option(help="A new file for the variants, rows of the same form.")],
-    per_problem: Annotated[int, typer.Option(min=1, help="Variants of a problem, at most.")] = 2,
-    seed: Annotated[int, typer.Option(help="Decides the numbers.")] = 0,
-    question: Annotated[str, typer.Option(help="The field with the question.")] = "question",
-    answer_field: Annotated[str, typer.Option("--answer", help="The field with the solution.")] = "answer",
-    as_json: JsonOption = False,
-) -> None:
-    """Write problems anew with other numbers, whose answers are computed by the steps of their solutions.
-
-    Steps are written as GSM8K does, `<<48/2=24>>`. A problem is left out, and counted by its reason, unless each number
-    of its steps is known: an earlier result, a number of the question, or what a word of it means. `source` of a row
-    names the problem that it comes from.
-    """
-    from gristmill.synth.evolve.rows import Evolve
-    from gristmill.synth.evolve.rows import evolve as write_variants
-
-    how = Evolve(per_problem, seed, question, answer_field)
-    result = write_variants(file, out, how)
-    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in result.reasons.most_common())
-    answer(
-        result,
-        as_json,
-        lambda console: console.print(
-            f"{result.variants:,} variants of {result.templates:,} templates among {result.rows:,} rows\n"
-            f"left out, or short of variants: {reasons or 'none'}"
-        ),
-    )
-
-
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _TRAINED = (cli_runs.runs, cli_runs.lr_fit)
 _ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar, cli_audit.audit, cli_report.report)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, get_args
 
 import pyarrow as pa
@@ -23,6 +23,8 @@ from gristmill.stages.read.reading import RECORD
 from gristmill.stages.text.options import options_of, place_of
 from gristmill.stages.text.samples import SampleStage, columns_of
 from gristmill.stages.text.seeds import density, excerpt
+from gristmill.synth.evolve.template import NoTemplate, template
+from gristmill.synth.evolve.variants import variants
 from gristmill.synth.verify.answers.final import boxed
 from gristmill.synth.verify.choice import LETTERS
 from gristmill.synth.verify.verdict import Kind, Problem
@@ -66,6 +68,7 @@ class Posed(NamedTuple):
     reason: str | None = None
     value: str | None = None
     error: None = None
+    source: str | None = None  # of a variant: the problem that it comes from
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Problems(SampleStage[Posed]):
     `default_domain` and `default_language` say. `gold_after`: the gold answer is what follows the last of it in
     `answer`, where it is there, else what its last box holds; empty: all of it. `answer` None: rows have none.
     Of a seed, `excerpt` characters of `question` are shown, and one with fewer signs of mathematics than `least_maths`
-    in a thousand words is none (`stages.text.seeds`).
+    in a thousand words is none (`stages.text.seeds`). `variant`: in place of a problem of maths its n-th variant, with
+    other numbers and the answer that they have (`synth.evolve`), which `variant_seed` decides; 0: the problem.
     """
 
     name: ClassVar[str] = "problems"
@@ -93,6 +97,8 @@ class Problems(SampleStage[Posed]):
     context: str = ""
     excerpt: int = 2000
     least_maths: float = 0.0
+    variant: int = 0
+    variant_seed: int = 0
     choices: str = "choices"
     tests: str = "test"
     setup: str = "test_setup_code"
@@ -111,12 +117,18 @@ class Problems(SampleStage[Posed]):
             raise ValueError(f"kind={self.kind!r}: one of {', '.join(KINDS)}")
         if self.excerpt < 1 or self.least_maths < 0:
             raise ValueError(f"excerpt={self.excerpt}: 1 or more; least_maths={self.least_maths}: 0 or more")
+        if self.variant < 0 or (self.variant and (self.kind != "maths" or not self.answer or not self.gold_after)):
+            raise ValueError(
+                f"variant={self.variant}: 0, or the number of one, of problems of kind maths whose `answer` has a"
+                " worked solution before `gold_after`"
+            )
         if not self.question or self.answer == "":
             raise ValueError("question, answer: name the fields; an answer that is null: rows have none")
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Posed:
         """The problem of a row. Raises BadSample: no_field, not_text, empty, too_long, lone_surrogate, no_choices,
-        unknown_choice, no_tests, no_maths."""
+        unknown_choice, no_tests, no_maths; no_variant and the reasons of NoTemplate."""
+        source = None
         if self.kind == "code":
             problem = self._code(row)
         elif self.kind == "seed":
@@ -125,6 +137,8 @@ class Problems(SampleStage[Posed]):
             problem = self._choice(row)
         else:
             problem = self._problem(row, gold=self._gold(row))
+            if self.variant:
+                problem, source = self._varied(row, problem)
         texts = (problem.question, problem.gold, *problem.choices, *problem.tests, problem.prelude)
         if max(map(len, texts)) > LONGEST or sum(map(len, problem.tests)) > LONGEST:
             raise BadSample("too_long", f"{max(map(len, texts)):,} characters, at most {LONGEST:,}")
@@ -133,7 +147,7 @@ class Problems(SampleStage[Posed]):
             content.encode()
         except UnicodeEncodeError:
             raise BadSample("lone_surrogate") from None
-        return Posed(problem, content)
+        return Posed(problem, content, source=source)
 
     def columns(self, item: Record, sample: Posed) -> dict[str, Any]:
         """Of a problem: those of SCHEMA that are not of RECORD."""
@@ -141,6 +155,7 @@ class Problems(SampleStage[Posed]):
         assert problem is not None
         columns = columns_of(item, sample.content, problem.kind, [Segment(problem.question)])
         del columns["parts"]
+        columns["source"] = sample.source or columns["source"]
         names = ("gold", "prelude", "entry_point", "domain", "language")
         lists = {"choices": list(problem.choices), "tests": list(problem.tests)}
         return columns | lists | {name: getattr(problem, name) for name in names}
@@ -173,6 +188,20 @@ class Problems(SampleStage[Posed]):
         if not gold:
             raise BadSample("empty", self.answer)
         return gold
+
+    def _varied(self, row: Mapping[str, Any], problem: Problem) -> tuple[Problem, str]:
+        """The variant of a problem, and what it comes from."""
+        solution, mark, gold = _text(row, str(self.answer)).rpartition(self.gold_after)
+        if not mark:
+            raise BadSample("no_solution", self.answer)
+        try:
+            rows = list(variants(template(problem.question, solution, gold), self.variant, self.variant_seed))
+        except NoTemplate as error:
+            raise BadSample(error.reason) from None
+        if len(rows) < self.variant:
+            raise BadSample("no_variant", str(len(rows)))
+        question, answer, source = (rows[-1][name] for name in ("question", "answer", "source"))
+        return replace(problem, question=question, gold=answer.rpartition("####")[2].strip()), source
 
     def _choice(self, row: Mapping[str, Any]) -> Problem:
         options, labels = options_of(row.get(self.choices), self.choices)

@@ -86,14 +86,18 @@ class WriteMedia(WriteShards):
 
     def kept(self, store: Store, chunk: Chunk, exclusions: Sequence[ObjectRef]) -> Iterator[pa.Table]:
         """As every such stage; never more in memory than a row group of the content and one of the shard."""
-        held = list[tuple[int, pa.Table]]()
+        held, size = list[tuple[int, pa.Table]](), 0
         for block, rows in alive_groups(store, chunk, exclusions):
             if not rows.num_rows:
                 continue
             held.append((block, rows))
+            size += int(media_bytes(rows).sum())
+            if size <= ROW_GROUP_BYTES:  # all of it has room in one group: many rows with little are looked at once
+                continue
             whole = list(groups_of(_table(held)))[:-1]  # the last one may have room for more
             yield from whole
             held = _behind(held, sum(group.num_rows for group in whole))
+            size = sum(int(media_bytes(left).sum()) for _, left in held)
         if held:
             yield from groups_of(_table(held))
 

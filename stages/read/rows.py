@@ -19,7 +19,13 @@ from gristmill.stages.containers.media import MEDIA
 BATCH_ROWS = 4096
 BATCH_BYTES = 1 << 30
 """Of media: a column of bytes holds twice as many."""
+MOST_BYTES = (1 << 31) - 1
+"""Of media in a row: a column of bytes, whose offsets have 32 bits, holds no more."""
 _COLUMN = "media"
+
+
+class TooLarge(ValueError):
+    """A row with more media than a table can hold."""
 
 
 class Rows:
@@ -31,8 +37,13 @@ class Rows:
         self._data = _Data()
 
     def append(self, row: dict[str, Any]) -> None:
-        """Adds a row; it has every column of the schema."""
+        """Adds a row; it has every column of the schema. Raises TooLarge, and then nothing was added."""
         if self._has_media:
+            size = sum(len(medium["data"]) for medium in row[_COLUMN])
+            if size > MOST_BYTES:
+                raise TooLarge(f"{size:,} bytes of media: a record can have {MOST_BYTES:,}")
+            if self._data.size + size > MOST_BYTES:
+                self._flush()
             for medium in row[_COLUMN]:
                 self._data.put(medium["data"])
             row = row | {_COLUMN: [medium | {"data": None} for medium in row[_COLUMN]]}

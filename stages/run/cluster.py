@@ -63,6 +63,7 @@ def connect(workers: int) -> None:
     import ray
 
     if ray.is_initialized():
+        _at_once(workers, int(ray.cluster_resources().get("CPU", workers)), "the Ray that this process has started")
         return
     cpus = _at_once(workers, len(os.sched_getaffinity(0)), "this machine")
     log.info("starting Ray on this machine with %s", "1 CPU" if cpus == 1 else f"{cpus} CPUs")

@@ -34,7 +34,7 @@ from gristmill.stages.read.reading import (
     judged,
     keys_of,
 )
-from gristmill.stages.read.rows import Rows
+from gristmill.stages.read.rows import Rows, TooLarge
 
 
 class Sample(Protocol):
@@ -165,7 +165,10 @@ class SampleStage(ReadStage, Generic[S]):
             elif sample.reason is not None:
                 fates.add(record, "dropped", sample.reason, sample.value, sample.error)
             else:
-                rows.append(record | self.columns(item, sample))
+                try:
+                    rows.append(record | self.columns(item, sample))
+                except TooLarge as error:
+                    fates.add(record, "quarantined", f"{self.name}.too_much_media", error=str(error))
         if not self.notes_media:
             return Reading(rows.table(), fates)
         return Reading(rows.table(), fates, NotedMedia(noted.table(), came))

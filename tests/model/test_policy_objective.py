@@ -141,5 +141,11 @@ def test_what_was_not_drawn_is_refused(model: Multimodal) -> None:
     plain = {name: array for name, array in window([9, 12]).items() if name in ("input_ids", "loss_mask", "cu_seqlens")}
     with pytest.raises(ValueError, match=r"2 segments with 17 targets, .* none: GRPO needs"):
         PolicyObjective(model)(collate([plain]))
-    with pytest.raises(ValueError, match="of 1 and 17: GRPO needs"):
-        PolicyObjective(model)(collate([window([9, 12]) | {"advantages": np.zeros(1, np.float32)}]))
+    whole = window([9, 12])
+    for name, given in (
+        ("advantages", "1, 17 and 17"),
+        ("old_logprobs", "2, 1 and 17"),
+        ("base_logprobs", "2, 17 and 1"),
+    ):
+        with pytest.raises(ValueError, match=f"of {given}: GRPO needs"):  # one value would be spread over all
+            PolicyObjective(model)(collate([whole | {name: np.zeros(1, np.float32)}]))

@@ -57,6 +57,19 @@ def whole(lake):
     return three(lake, "whole")
 
 
+def test_variants_are_a_version_that_says_which_rows_they_come_from(lake, bare, tmp_path):
+    rows = [reasonings.problem(i) for i in (0, 6, 9)]  # of no mill there is no variant
+    file = reasonings.lines(tmp_path / "worked.jsonl", rows)
+    reasonings.reason(bare, [file], dataset="evolved", problems={"variant": 1, "seconds_per_record": None}, pairs=False)
+    version = reasonings.latest(bare, "evolved.rollouts")
+    assert [name for given in version.inputs for name in given.names] == [str(file)]
+    assert {reason: n for row in version.funnel for reason, n in row.dropped.items()} == {"problems.nothing_free": 1}
+    problems = rows_of(bare, version)
+    assert len(problems) == 2
+    assert not {row["text"] for row in problems} & {row["question"] for row in rows}
+    assert all(row["source"].startswith("evolved:") for row in problems)
+
+
 class Killed(BaseException):
     """The process went away."""
 

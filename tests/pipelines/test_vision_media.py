@@ -49,6 +49,16 @@ LINES = [
 ]
 
 
+def test_a_record_with_more_media_than_a_row_holds_is_quarantined(store, tmp_path, monkeypatch):
+    most = max(map(len, FILES.values()))
+    monkeypatch.setattr("gristmill.stages.read.rows.MOST_BYTES", most)
+    lines = [{"image": "a.png", "text": CAPTION.format(0)}, {"images": ["b.png", "c.png"], "text": CAPTION.format(1)}]
+    manifest = run(store, [folder_of(tmp_path / "in", lines, FILES)], max_quarantine_rate=0.5)
+    assert (manifest.kept.count, manifest.quarantined.count) == (1, 1)
+    (story,) = why(Versions(store), sha("c.png")).stories
+    assert (story.fate, story.reason) == ("quarantined", "image.too_much_media")
+
+
 def test_every_record_that_came_in_is_found_by_its_images_with_its_reason(store, tmp_path):
     manifest = run(store, [folder_of(tmp_path / "in", LINES, FILES)], scan={"chunk_records": 2})
     assert fates_of(store, "cut.png") == {(1, "dropped", "image.truncated"), (3, "dropped", "image.truncated")}

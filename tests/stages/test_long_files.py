@@ -164,6 +164,37 @@ def test_rows_hold_no_media_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.nbytes > 12_000_000 and peak < 2_000_000 and pa.total_allocated_bytes() - before < 1_000_000
 
 
+def test_a_row_beyond_what_a_column_holds_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MOST_BYTES", 5000)
+    collected, expected = Rows(SCHEMA), [row_of(n, 2000) for n in (1, 2, 4, 5)]
+    for row in expected:  # of 2,012 and 4,024 bytes: no two lie in one column
+        collected.append(row)
+    with pytest.raises(rows.TooLarge, match="6,024 bytes of media: a record can have 5,000"):
+        collected.append(row_of(2, 3000))
+    table = collected.table()
+    table.validate(full=True)
+    assert table.equals(pa.Table.from_pylist(expected, schema=SCHEMA))
+
+
+def test_records_without_media_are_looked_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.stages.core.records.ROW_GROUP_ROWS", 8)
+    looked_at = []
+
+    def counted(table: pa.Table) -> np.ndarray:
+        looked_at.append(table.num_rows)
+        return media_bytes(table)
+
+    media_bytes = write.media_bytes
+    monkeypatch.setattr(write, "media_bytes", counted)
+    table = pa.Table.from_pylist([row_of(3 * n, 0) for n in range(800)], schema=SCHEMA)
+    assert not any(row["media"] for row in table.to_pylist())
+    content = put_table(store, "text", table, groups=(table.slice(at, 8) for at in range(0, 800, 8)))
+    looked_at.clear()
+    kept = list(WriteMedia().kept(store, Chunk(content, None, 0), []))  # type: ignore[arg-type]
+    assert pa.concat_tables(kept).equals(table)
+    assert sum(looked_at) <= 2 * 800, "once as they come, once as they are cut into groups"
+
+
 @pytest.mark.parametrize("group_bytes", [1, 3000, 10_000, 1 << 20])
 def test_shards_do_not_depend_on_how_the_content_is_grouped(
     store: Store, monkeypatch: pytest.MonkeyPatch, group_bytes: int

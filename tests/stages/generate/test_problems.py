@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gristmill.model.processing.chat.conversation import BadSample
@@ -39,6 +41,47 @@ def test_the_gold_answer_of_gsm8k_and_of_math(answer, gold):
 def test_an_empty_mark_takes_the_answer_as_it_is():
     row = {"question": "Which?", "answer": r"\boxed{2}"}
     assert formed(row, gold_after="").gold == r"\boxed{2}"
+
+
+SHOP = {
+    "question": "Ana buys 6 mugs at $12 each and pays with $200. How much is left?",
+    "answer": "They cost <<6*12=72>>72.\nLeft are <<200-72=128>>128.\n#### 128",
+}
+
+
+def test_a_variant_stands_in_for_its_problem():
+    """Of a run over rows there is so a run over rows like them, and the version's ledger names the rows."""
+    first, second = (Problems(variant=n).formed(None, SHOP) for n in (1, 2))  # type: ignore[arg-type]
+    for posed in (first, second):
+        assert posed.problem is not None
+        mugs, price, paid = (int(n) for n in re.findall(r"\d+", posed.problem.question))
+        assert int(posed.problem.gold) == paid - mugs * price != 128
+    assert len({first.content, second.content}) == 2
+    (origin, number), (again, other) = (str(posed.source).rsplit(":", 1) for posed in (first, second))
+    assert origin == again and origin.startswith("evolved:") and (number, other) == ("1", "2")
+    assert Problems(variant=1, variant_seed=1).formed(None, SHOP).content != first.content  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "How many?", "answer": "5"}, "no_solution"),
+        ({"question": "Of 9, 10, 11 and 12?", "answer": "<<11-10=1>>1\n#### 1"}, "no_variant"),
+        ({"question": "How many are 3 and 4?", "answer": "It is clear.\n#### 7"}, "no_steps"),
+    ],
+)
+def test_what_has_no_variant_says_why(row, reason):
+    with pytest.raises(BadSample) as refused:
+        Problems(variant=1).formed(None, row)
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "settings", [{"variant": -1}, {"variant": 1, "kind": "choice"}, {"variant": 1, "answer": None}]
+)
+def test_variants_are_of_worked_problems(settings):
+    with pytest.raises(ValueError, match="worked solution before `gold_after`"):
+        Problems(**settings)
 
 
 def test_a_text_stands_before_the_question_where_a_row_has_one():

@@ -8,11 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from gristmill.orchestration.cli.main import app
 from gristmill.synth.evolve.expressions import BadExpression, parsed
-from gristmill.synth.evolve.rows import Evolve, evolve
 from gristmill.synth.evolve.template import NoTemplate, template
 from gristmill.synth.evolve.variants import origin_of, variants
 from gristmill.synth.verify.answers.final import final_answer
@@ -189,29 +186,3 @@ def test_variants_of_real_problems_are_right(shared_data: Path) -> None:
                 assert verifier.verify(Problem("maths", "", answer.text), variant["answer"]).outcome == "accepted"
                 assert check_steps(variant["answer"]).equations == len(origin.steps)
     assert templates > 0.4 * rows and count > 1.8 * templates
-
-
-# Files
-
-
-def test_every_row_has_variants_or_a_reason(tmp_path):
-    good = json.dumps({"question": SHOP, "answer": f"{SOLUTION}\n#### 270"}).encode()
-    lines = [good, b"\n", b"{", b"[1]", b'{"question": "How many?", "answer": "5"}', good[:-1] + b' , "id": 7}']
-    result = evolve(lines, tmp_path / "out.jsonl", Evolve(per_problem=3))
-    assert (result.rows, result.templates, result.variants) == (5, 2, 6)
-    assert result.reasons == {"no_json": 1, "no_field": 1, "no_gold": 1}
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
-    assert len(rows) == 6 and rows[:3] == rows[3:] and set(rows[0]) == {"question", "answer", "source"}
-    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
-
-
-def test_the_command_writes_a_new_file(tmp_path):
-    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    file.write_text(json.dumps({"q": SHOP, "a": f"{SOLUTION}\n#### 270"}) + "\n" + json.dumps({"q": "x"}) + "\n")
-    args = ["evolve", str(file), "--out", str(out), "--question", "q", "--answer", "a"]
-    result = CliRunner().invoke(app, args)
-    assert result.exit_code == 0, result.output
-    assert "2 variants of 1 templates among 2 rows" in result.output and "no_field (1)" in result.output
-    assert len(out.read_text().splitlines()) == 2
-    again = CliRunner().invoke(app, args)
-    assert again.exit_code == 1 and "is there already" in again.output and len(out.read_text().splitlines()) == 2
