@@ -109,6 +109,6 @@ class Processes:
 
 def reason(lines: deque[str]) -> str:
     """What a run said last about why it ended: its error line with those after it, else its last lines."""
-    said = list(lines)
-    errors = [number for number, line in enumerate(said) if line.startswith("error: ")]
-    return "\n".join(said[errors[-1] :]).removeprefix("error: ") if errors else "\n".join(said[-5:])
+    texts = list(lines)
+    errors = [number for number, line in enumerate(texts) if line.startswith("error: ")]
+    return "\n".join(texts[errors[-1] :]).removeprefix("error: ") if errors else "\n".join(texts[-5:])

@@ -36,8 +36,8 @@ def test_everything_goes_from_files_to_evaluated_models(everything):
     graph, folder = everything
     check(graph, list(graph.nodes), Versions(open_store(str(folder / "lake"))))
     of_files = {"web", "instruct", "vision", "speech", "reasoning"}
-    made = {"tokenizer", "mixture", "train", "evaluate"}
-    assert {node.pipeline for node in graph.nodes.values()} == of_files | made
+    of_versions = {"tokenizer", "mixture", "train", "evaluate"}
+    assert {node.pipeline for node in graph.nodes.values()} == of_files | of_versions
     first = {name for name, node in graph.nodes.items() if not node.needs}
     assert {graph.nodes[name].pipeline for name in first} == of_files - {"reasoning"}
     assert {"objects", "frames", "asked", "reading", "digits"} <= graph.before("eval-vision")
