@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from gristmill.orchestration.jobs import result_line
 from gristmill.orchestration.secrets import Secrets
 from gristmill.pipelines.command import Ended, carry_out
 from gristmill.pipelines.frame.recipe import PipelineConfig
@@ -73,7 +74,7 @@ class Processes:
                 self.say(node.name, lines[-1])
             code = process.wait()
         if code == DONE:
-            return Ended(code)
+            return Ended(code, new=bool((result_line(lines) or {}).get("new", True)))
         if -code in KILLS:
             killed = f"its process was killed (signal {-code}); what is done is kept: run the same command again"
             return Ended(INCOMPLETE, killed)

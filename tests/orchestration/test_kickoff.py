@@ -125,6 +125,12 @@ def test_a_process_gets_its_config_on_stdin_and_what_it_says_is_handed_on(graphs
     assert processes(*node_and_config(graphs)).code == 0 and lines == ["a: a"]
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_a_process_says_whether_it_made_the_version(graphs, monkeypatch, new):
+    processes, _ = child(monkeypatch, f"""print('{{"dataset": "a", "version": 1, "new": {str(new).lower()}}}')""")
+    assert processes(*node_and_config(graphs)).new is new
+
+
 def test_no_secret_of_the_environment_is_handed_on(graphs, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
     processes, lines = child(
