@@ -104,7 +104,7 @@ class Estimator:
         """In the unit of `_amount`."""
         recipe = node.outline.recipe
         if isinstance(recipe, InputRecipe):
-            return self._new_bytes(recipe, list(node.makes)[0])
+            return self._new_bytes(recipe, next(iter(node.makes)))
         if isinstance(recipe, TrainRecipe):
             steps = [spec.steps for spec in recipe.trained_now]
             per_step = [_tokens(manifest) / max(1, _steps(manifest)) for manifest in last]
