@@ -84,11 +84,12 @@ def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
 @dataclass(frozen=True)
 class Ended:
     """What a run came to: its exit code, and what stood against it or the version that it is about; a plan has
-    neither."""
+    neither. `new`: whether it made that version."""
 
     code: int
     error: str = ""
     result: Result | None = None
+    new: bool = False
 
 
 def run(request: Request) -> int:
@@ -141,7 +142,7 @@ def carry_out(config: PipelineConfig, *, plan: bool = False) -> Ended:
         return Ended(INCOMPLETE, f"{brief(error)}; what is done is kept: run the same command again")
     if not result.new:
         log.info("%s", _nothing_to_do(config, result.manifest))
-    return Ended(DONE, result=result)
+    return Ended(DONE, result=result, new=result.new)
 
 
 def _nothing_to_do(config: PipelineConfig, there: Manifest) -> str:

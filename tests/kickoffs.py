@@ -14,7 +14,7 @@ from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
 from gristmill.pipelines.kickoff.run import run_graph
 
 
-class Told:
+class Watcher:
     """Notes starts and ends."""
 
     def __init__(self) -> None:
@@ -22,9 +22,11 @@ class Told:
         self.ends: list[str] = []
 
     def started(self, node: str) -> None:
+        """A node starts."""
         self.starts.append(node)
 
     def ended(self, end: End) -> None:
+        """A node ended."""
         self.ends.append(f"{end.node} {end.state}")
 
 
@@ -67,10 +69,10 @@ class Graphs:
         """The same, looked up and checked. Raises BadConfig."""
         return prepare(self.asked(nodes, run, **how))
 
-    def run(self, nodes: Mapping[str, Any], **how: Any) -> tuple[dict[str, End], Told]:
+    def run(self, nodes: Mapping[str, Any], **how: Any) -> tuple[dict[str, End], Watcher]:
         """Brings the nodes in this process. -> Their ends, and what was told meanwhile."""
-        prepared, told = self.prepared(nodes, **how), Told()
+        prepared, watch = self.prepared(nodes, **how), Watcher()
         bring = prepared.bringing(lambda node, config: carry_out(config))
         given = (prepared.graph, prepared.chosen, prepared.done, bring)
-        ends = run_graph(*given, lambda node, work: work() and None, prepared.room, told)
-        return {end.node: end for end in ends}, told
+        ends = run_graph(*given, lambda node, work: work() and None, prepared.room, watch)
+        return {end.node: end for end in ends}, watch

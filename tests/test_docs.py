@@ -22,6 +22,7 @@ from language import PACKAGES, sources
 from pydantic import BaseModel
 
 from gristmill.orchestration.cli.main import app
+from gristmill.pipelines.kickoff.config import KickoffConfig
 from gristmill.pipelines.registry import PIPELINES
 
 ROOT = Path(__file__).parents[1]
@@ -110,9 +111,9 @@ def wrong_targets(text: str, page: Path) -> Iterator[str]:
 
 
 def wrong_keys(text: str, page: Path) -> Iterator[str]:
-    """Keys that no pipeline's config has."""
+    """Keys that no pipeline's config has, nor a kickoff's."""
     for key in KEY.findall(text):
-        if not any(has_key(config, key.split(".")) for config in PIPELINES.values()):
+        if not any(has_key(config, key.split(".")) for config in (*PIPELINES.values(), KickoffConfig)):
             yield key
 
 

@@ -57,7 +57,7 @@ def on_this_machine(prepared: Prepared, logs: Path | None = None) -> list[End]:
     """Brings the nodes in this process, or in processes of their own, as `run.nodes` says."""
     alone = prepared.config.run.nodes == 0
     with Shown(len(prepared.chosen), stderr(), logs, live=not alone) as shown:
-        processes = Processes(shown.said)
+        processes = Processes(shown.line)
         bring = prepared.bringing(here if alone else processes)
         start = inline if alone else threaded
         try:

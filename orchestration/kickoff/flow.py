@@ -170,7 +170,7 @@ def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int, log: Any) -> CarryOut
             bring(Wanted.of(config), prepared.store, jobs, attempts, log, prepared.patience)
         except JobFailed as error:
             return Ended(error.code, str(error))
-        return Ended(DONE)
+        return Ended(DONE, new=True)
 
     return carry_out
 

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from gristmill.orchestration.jobs import result_line
 from gristmill.orchestration.secrets import Secrets
 from gristmill.pipelines.command import Ended, carry_out
 from gristmill.pipelines.frame.recipe import PipelineConfig
@@ -73,7 +74,7 @@ class Processes:
                 self.say(node.name, lines[-1])
             code = process.wait()
         if code == DONE:
-            return Ended(code)
+            return Ended(code, new=bool((result_line(lines) or {}).get("new", True)))
         if -code in KILLS:
             killed = f"its process was killed (signal {-code}); what is done is kept: run the same command again"
             return Ended(INCOMPLETE, killed)
@@ -109,6 +110,6 @@ class Processes:
 
 def reason(lines: deque[str]) -> str:
     """What a run said last about why it ended: its error line with those after it, else its last lines."""
-    said = list(lines)
-    errors = [number for number, line in enumerate(said) if line.startswith("error: ")]
-    return "\n".join(said[errors[-1] :]).removeprefix("error: ") if errors else "\n".join(said[-5:])
+    texts = list(lines)
+    errors = [number for number, line in enumerate(texts) if line.startswith("error: ")]
+    return "\n".join(texts[errors[-1] :]).removeprefix("error: ") if errors else "\n".join(texts[-5:])

@@ -83,7 +83,7 @@ class Shown:
         if self._live is None:
             log.info("%s: starts", node)
 
-    def said(self, node: str, line: str) -> None:
+    def line(self, node: str, line: str) -> None:
         """A line of a node."""
         with self._lock:
             if node in self.running:

@@ -64,7 +64,7 @@ def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: P
             ended = carry_out(node, config)
             if ended.code != DONE:
                 return end("failed", why=ended.error, code=ended.code)
-            state = "made"
+            state = "made" if ended.new else "there"  # it could not be told without reading its inputs
             versions = patience.wait(lambda: all_committed(config, store))
     except BadConfig as error:
         return end("failed", why=str(error), code=BAD_CONFIG)

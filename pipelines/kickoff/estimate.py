@@ -70,7 +70,7 @@ class Estimator:
         works = [self._work(manifest) for manifest in versions]
         if None in works or len(versions) < len(last):
             return None
-        then, now = sum(map(_amount, versions)), self._amount_now(node, config, versions)
+        then, now = _amount(node, versions), self._amount_now(node, config, versions)
         scale = now / then if now is not None and then else None
         work = (1 if scale is None else scale) * sum(work or 0 for work in works)
         share, run = share_of(node.outline), node.outline.run
@@ -104,7 +104,7 @@ class Estimator:
         """In the unit of `_amount`."""
         recipe = node.outline.recipe
         if isinstance(recipe, InputRecipe):
-            return len(node.makes) * self._new_bytes(recipe)
+            return self._new_bytes(recipe, next(iter(node.makes)))
         if isinstance(recipe, TrainRecipe):
             steps = [spec.steps for spec in recipe.trained_now]
             per_step = [_tokens(manifest) / max(1, _steps(manifest)) for manifest in last]
@@ -117,11 +117,11 @@ class Estimator:
         records = [source for source in sources if source.layout.has_records]
         return sum(ref.bytes for source in records for ref in source.shards)
 
-    def _new_bytes(self, recipe: InputRecipe) -> int:
-        """Of the inputs that a run would take."""
+    def _new_bytes(self, recipe: InputRecipe, dataset: str) -> int:
+        """Of the inputs that a run would take into a dataset."""
         seen: set[str] = set()
-        if recipe.extends is not None and (latest := self.versions.latest(recipe.target)) is not None:
-            seen = ancestry(self.versions, recipe.target, latest)
+        if recipe.extends is not None and (latest := self.versions.latest(dataset)) is not None:
+            seen = ancestry(self.versions, dataset, latest)
         total = 0
         for info in map(input_info, find_inputs(recipe.inputs)):
             note = known(self.store, info)
@@ -129,9 +129,12 @@ class Estimator:
         return total
 
 
-def _amount(manifest: Manifest) -> float:
-    """How much a version was made from: tokens of a training, else bytes."""
-    return _tokens(manifest) or sum(file.bytes for file in manifest.inputs)
+def _amount(node: Node, versions: Sequence[Manifest]) -> float:
+    """How much versions were made from: tokens of a training, else bytes; of a chain that begins with input files,
+    those of its first link, from which the others follow."""
+    if isinstance(node.outline.recipe, InputRecipe):
+        versions = versions[:1]
+    return sum(_tokens(manifest) or sum(file.bytes for file in manifest.inputs) for manifest in versions)
 
 
 def _tokens(manifest: Manifest) -> float:

@@ -15,11 +15,11 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.gates.held import Gates, held
 
 
-def held_back(store: Store, made: Sequence[Manifest], gates: Gates | None, accepted: Sequence[str]) -> str:
+def held_back(store: Store, manifests: Sequence[Manifest], gates: Gates | None, accepted: Sequence[str]) -> str:
     """Why nothing may be made of these versions yet, a line each; empty where it may. `gates` None: always."""
     if gates is None:
         return ""
     versions = Versions(store)
-    asked = [manifest for manifest in made if manifest.layout.shown == "texts" and str(manifest) not in accepted]
+    asked = [manifest for manifest in manifests if manifest.layout.shown == "texts" and str(manifest) not in accepted]
     reasons = [f"{manifest}: {why}" for manifest in asked for why in held(versions, manifest, gates)]
     return "\n".join(reasons)

@@ -76,8 +76,8 @@ def plan(graph: Graph, chosen: Sequence[str], store: Store, run: KickoffRun, roo
         if name not in done:
             estimate = estimator.of(node, node.config(done) if ready else None)
         cost = None if estimate is None else estimate.cost(run)
-        made = tuple(done.get(name, ()))
-        planned.append(Planned(name, node.pipeline, node.needs, name in chosen, made, ready, estimate, cost))
+        versions = tuple(done.get(name, ()))
+        planned.append(Planned(name, node.pipeline, node.needs, name in chosen, versions, ready, estimate, cost))
     todo = [each for each in planned if each.chosen and not each.done]
     return Plan(tuple(planned), _seconds(graph, todo, room), sum(e.estimate is None for e in todo), _sum(todo))
 

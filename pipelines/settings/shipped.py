@@ -35,11 +35,12 @@ def _recorded() -> list[importlib.metadata.PackagePath]:
 
 def find_config(given: Path) -> Path:
     """The file that `given` names: itself, or what comes with gristmill under this name. Raises BadConfig."""
-    if given.exists():
-        return given
     shipped = configurations()
+    named = len(given.parts) == 1 and given.name in shipped
+    if given.is_file() or (given.exists() and not named):  # a folder `model` is no configuration
+        return given
     if len(given.parts) == 1 and not given.suffix:
-        if given.name in shipped:
+        if named:
             return shipped[given.name]
         raise BadConfig(f"{given}: no such file, and no configuration of this name: there are {', '.join(shipped)}")
     hint = f"; `{given.stem}` alone is the one that comes with gristmill" if given.stem in shipped else ""

@@ -43,7 +43,7 @@ def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graphs:
     return Graphs(tmp_path)
 
 
-def told(graphs: Graphs, capsys: pytest.CaptureFixture[str], plan: bool = False, **how: Any) -> tuple[int, Any]:
+def answered(graphs: Graphs, capsys: pytest.CaptureFixture[str], plan: bool = False, **how: Any) -> tuple[int, Any]:
     """The exit code of a kickoff, and what it says as JSON."""
     code = run(graphs.asked(nodes(graphs), **how), plan, as_json=True)
     return code, json.loads(capsys.readouterr().out)
@@ -54,7 +54,7 @@ def nodes(graphs: Graphs) -> dict[str, Any]:
 
 
 def test_what_every_node_came_to_is_a_table_or_json(graphs, capsys):
-    code, document = told(graphs, capsys)
+    code, document = answered(graphs, capsys)
     ends = [(end["node"], end["state"], end["versions"]) for end in document["nodes"]]
     assert code == 0 and ends == [("a", "made", ["a@v1"]), ("b", "made", ["b@v1"])]
     assert run(graphs.asked(nodes(graphs))) == 0 and RUNS == ["a.jsonl", "b.jsonl"]
@@ -66,9 +66,9 @@ def test_a_plan_runs_nothing(graphs, capsys):
     assert run(graphs.asked(nodes(graphs)), plan=True) == 0 and not RUNS
     table = capsys.readouterr().out
     assert "2 nodes, 0 done, 2 to run" in table and "unknown, no receipt tells of any of them" in table
-    told(graphs, capsys)
+    answered(graphs, capsys)
     graphs.lines("b", 2)
-    code, document = told(graphs, capsys, plan=True)
+    code, document = answered(graphs, capsys, plan=True)
     assert code == 0 and [each["done"] for each in document["plan"]] == [["a@v1"], None]
     assert document["plan"][1]["estimate"]["from"] == ["b@v1"] and document["unknown"] == 0
     assert run(graphs.asked(nodes(graphs), run={"cost_per_cpu_hour": 2}), plan=True) == 0
@@ -77,13 +77,13 @@ def test_a_plan_runs_nothing(graphs, capsys):
 
 def test_a_page_on_what_nodes_made_is_written_as_far_as_they_are_done(graphs, capsys):
     page = {"file": str(graphs.folder / "pages" / "kickoff.html"), "nodes": ["a", "b"]}
-    code, document = told(graphs, capsys, report=page, only=("a",))
+    code, document = answered(graphs, capsys, report=page, only=("a",))
     assert code == 0 and document["report"] == page["file"]
     assert "a@v1" in Path(page["file"]).read_text() and "b@v1" not in Path(page["file"]).read_text()
     assert run(graphs.asked(nodes(graphs), report=page)) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {page['file']}"
     assert "b@v1" in Path(page["file"]).read_text()
-    code, document = told(graphs, capsys)
+    code, document = answered(graphs, capsys)
     assert document["report"] is None
     assert run(graphs.asked(nodes(graphs), report={**page, "nodes": ["x"]})) == 2
     assert "report.nodes: 'x': there is no such node; there are a, b" in capsys.readouterr().err
@@ -123,6 +123,12 @@ def node_and_config(graphs: Graphs) -> tuple[Node, UpperConfig]:
 def test_a_process_gets_its_config_on_stdin_and_what_it_says_is_handed_on(graphs, monkeypatch):
     processes, lines = child(monkeypatch, "import json; print(json.loads(input())['recipe']['dataset'])")
     assert processes(*node_and_config(graphs)).code == 0 and lines == ["a: a"]
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_process_says_whether_it_made_the_version(graphs, monkeypatch, new):
+    processes, _ = child(monkeypatch, f"""print('{{"dataset": "a", "version": 1, "new": {str(new).lower()}}}')""")
+    assert processes(*node_and_config(graphs)).new is new
 
 
 def test_no_secret_of_the_environment_is_handed_on(graphs, monkeypatch):
@@ -167,12 +173,12 @@ def test_a_log_has_a_line_a_start_and_an_end_and_one_a_minute(caplog, tmp_path):
     console = Console(file=StringIO())
     with Shown(2, console, tmp_path / "logs", every=0.01) as shown:
         shown.started("a")
-        shown.said("a", "screen: 3 of 9 pieces")
+        shown.line("a", "screen: 3 of 9 pieces")
         waiting.until(lambda: any("screen: 3 of 9" in line for line in caplog.messages), "the line of a minute")
         shown.ended(End("a", "failed", why="no disk", code=5, seconds=61))
         shown.ended(End("b", "held", why="a", code=5))
-    said = [line for line in caplog.messages if "pieces" not in line]
-    assert said == ["a: starts", "a: failed, 61 s: no disk", "b: held: by a"]
+    logged = [line for line in caplog.messages if "pieces" not in line]
+    assert logged == ["a: starts", "a: failed, 61 s: no disk", "b: held: by a"]
     assert (tmp_path / "logs" / "a.log").read_text() == "screen: 3 of 9 pieces\n"
 
 
@@ -181,7 +187,7 @@ def test_a_terminal_shows_who_runs_and_keeps_each_end(tmp_path):
         console = Console(file=file, force_terminal=True, width=80, color_system=None)
         with Shown(2, console) as shown:
             shown.started("a")
-            shown.said("a", "\x1b]0;forged\x07 pieces")
+            shown.line("a", "\x1b]0;forged\x07 pieces")
             shown._live.refresh()
             shown.ended(End("a", "made", seconds=3))
     screen = (tmp_path / "screen").read_text()
@@ -268,7 +274,7 @@ def test_kill_9_in_the_middle_leaves_no_process_and_the_same_command_finishes_wi
     assert {end["state"] for end in json.loads(again.stdout)["nodes"]} == {"there"}
     result = CliRunner().invoke(app, ["kickoff", str(config), "--lake", str(whole), "--set", "run.nodes=0"])
     assert result.exit_code == 0 and digests(killed) == digests(whole)
-    assert {name: len(found) for name, found in digests(killed).items()} == dict.fromkeys(
+    assert {name: len(versions) for name, versions in digests(killed).items()} == dict.fromkeys(
         ("bpe", "left", "mix", "right"), 1
     )
     assert verify(open_store(str(killed)), deep=True) == []

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from gristmill.orchestration.cli.main import app
 
 PAGE = Path(__file__).parents[2] / "docs" / "kickoff.md"
-SMALL = "--pages 40 --stories 20 --copying 20 --scenes 4 --speech 4"
+SMALL = "--pages 100 --stories 20 --copying 20 --scenes 4 --speech 4"
 
 
 def commands() -> list[list[str]]:

@@ -53,18 +53,18 @@ def broken(name: str, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None
 
 
 def test_nodes_run_after_what_they_need_and_name_the_exact_versions(graphs):
-    ends, told = graphs.run(diamond(graphs))
-    assert told.starts == ["a", "b", "c", "d"] and {end.state for end in ends.values()} == {"made"}
-    (made,) = ends["d"].versions
-    assert [str(ref) for ref in made.sources] == ["b@v1", "c@v1"] and made.recipe["sources"] == ["b@v1", "c@v1"]
+    ends, watch = graphs.run(diamond(graphs))
+    assert watch.starts == ["a", "b", "c", "d"] and {end.state for end in ends.values()} == {"made"}
+    (version,) = ends["d"].versions
+    assert [str(ref) for ref in version.sources] == ["b@v1", "c@v1"] and version.recipe["sources"] == ["b@v1", "c@v1"]
 
 
 def test_what_is_done_is_not_done_again(graphs):
     first, _ = graphs.run(diamond(graphs))
     RUNS.clear()
-    again, told = graphs.run(diamond(graphs))
+    again, watch = graphs.run(diamond(graphs))
     assert {end.state for end in again.values()} == {"there"} and not RUNS
-    assert told.ends == ["a there", "b there", "c there", "d there"]
+    assert watch.ends == ["a there", "b there", "c there", "d there"]
     assert {name: end.versions for name, end in first.items()} == {name: end.versions for name, end in again.items()}
 
 
@@ -86,8 +86,8 @@ def test_a_branch_goes_on_when_another_fails_and_the_same_command_finishes(graph
     assert "the disk is full" in ends["b"].why and ends["b"].code == 5 and ends["d"].why == "b"
     assert code_of(list(ends.values())) == 5
     RUNS.clear()
-    ends, told = graphs.run(diamond(graphs))
-    assert told.ends == ["a there", "b made", "c there", "d made"] and RUNS == ["b.jsonl", "d.jsonl"]
+    ends, watch = graphs.run(diamond(graphs))
+    assert watch.ends == ["a there", "b made", "c there", "d made"] and RUNS == ["b.jsonl", "d.jsonl"]
 
 
 def test_what_nobody_foresaw_in_a_node_is_its_own_failure(graphs, monkeypatch):
@@ -109,10 +109,10 @@ def test_a_link_of_a_chain_is_named_behind_its_node(graphs):
     files = [str(graphs.folder / f"{name}.jsonl") for name in "ab"]
     chain = {"config": str(graphs.folder / "lines.yaml"), "recipe": {"dataset": "lines", "files": files}}
     nodes = {"chain": chain, "c": graphs.upper("c", "node:chain.a", "node:chain"), "d": graphs.upper("d", needs=["c"])}
-    ends, told = graphs.run(nodes)
+    ends, watch = graphs.run(nodes)
     assert [str(manifest) for manifest in ends["chain"].versions] == ["lines.a@v1", "lines.b@v1"]
     assert [str(ref) for ref in ends["c"].versions[0].sources] == ["lines.a@v1", "lines.b@v1"]
-    assert told.starts == ["chain", "c", "d"]
+    assert watch.starts == ["chain", "c", "d"]
     with pytest.raises(
         BadConfig, match=r"^nodes.c: recipe.sources.0: node:chain.z: chain makes lines.a, lines.b, and no"
     ):
@@ -122,10 +122,10 @@ def test_a_link_of_a_chain_is_named_behind_its_node(graphs):
 def test_only_a_node_or_what_comes_after_it(graphs):
     with pytest.raises(BadConfig, match="d needs c, which is not done"):
         graphs.prepared(diamond(graphs), only=("d",))
-    _, told = graphs.run(diamond(graphs), only=("a", "b"))
-    assert told.starts == ["a", "b"]
-    _, told = graphs.run(diamond(graphs), since=("c",))
-    assert told.ends == ["c made", "d made"]
+    _, watch = graphs.run(diamond(graphs), only=("a", "b"))
+    assert watch.starts == ["a", "b"]
+    _, watch = graphs.run(diamond(graphs), since=("c",))
+    assert watch.ends == ["c made", "d made"]
     with pytest.raises(BadConfig, match="e: there is no such node; there are a, b, c, d"):
         graphs.prepared(diamond(graphs), only=("e",))
 

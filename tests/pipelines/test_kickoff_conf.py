@@ -14,6 +14,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.kickoff.check import check
 from gristmill.pipelines.kickoff.config import load_kickoff
 from gristmill.pipelines.kickoff.graph import Graph
+from gristmill.pipelines.settings.shipped import find_config
 
 CONF = Path(__file__).parents[2] / "conf"
 STAGES = ["pretrain", "posttrain", "warmup", "v1", "v2", "v3", "v4", "a1", "a2", "vs"]
@@ -36,8 +37,8 @@ def test_everything_goes_from_files_to_evaluated_models(everything):
     graph, folder = everything
     check(graph, list(graph.nodes), Versions(open_store(str(folder / "lake"))))
     of_files = {"web", "instruct", "vision", "speech", "reasoning"}
-    made = {"tokenizer", "mixture", "train", "evaluate"}
-    assert {node.pipeline for node in graph.nodes.values()} == of_files | made
+    of_versions = {"tokenizer", "mixture", "train", "evaluate"}
+    assert {node.pipeline for node in graph.nodes.values()} == of_files | of_versions
     first = {name for name, node in graph.nodes.items() if not node.needs}
     assert {graph.nodes[name].pipeline for name in first} == of_files - {"reasoning"}
     assert {"objects", "frames", "asked", "reading", "digits"} <= graph.before("eval-vision")
@@ -83,3 +84,11 @@ def test_every_key_of_a_kickoff_stands_in_the_file(name):
     data = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     config = load_kickoff(CONF / f"{name}.yaml")
     assert set(data) == set(type(config).model_fields) and set(data["run"]) == set(type(config.run).model_fields)
+
+
+def test_a_folder_of_the_same_name_is_no_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert find_config(Path("model")) == CONF / "model.yaml"
+    (tmp_path / "web").write_text("pipeline: web\n")
+    assert find_config(Path("web")) == Path("web")
