@@ -20,15 +20,14 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.gates.drift import changes, common, stability_index, topic_drift
 from gristmill.pipelines.settings.config import BadConfig
 
-
 MOST_QUARANTINED = 0.05
 """Of the records of a version whose recipe does not say."""
 
 
 @dataclass(frozen=True)
 class Gates:
-    """When a version is held. None leaves a gate out, but for `max_quarantine_rate`: there it is the recipe's own key of
-    this name, and 5% where a recipe has none.
+    """When a version is held. None leaves a gate out; but for `max_quarantine_rate` it is the recipe's own key of this
+    name, and 5% where a recipe has none.
 
     `min_kept_rate`: of the records that came in; by default only a version that kept nothing is held, since curation
     of a crawl keeps 1% and chats nearly all.
