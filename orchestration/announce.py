@@ -7,19 +7,40 @@ another one, killed between commit and event, did not. Whoever is started twice 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.stack.health import Server
+from gristmill.pipelines.gates.held import Gates, held
 
 COMMITTED = "gristmill.version.committed"
 
 
-def announce_version(server: Server, manifest: Manifest, lake: str) -> bool:
-    """Tells the server, unless it was told before; whether it was told now. Raises Unreachable."""
-    id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"gristmill:{lake}:{manifest}:{manifest.digest}"))
-    if server.ask("/events/filter", {"filter": {"id": {"id": [id]}}, "limit": 1})["total"]:
-        return False
+def pass_on(
+    server: Server, versions: Versions, manifest: Manifest, lake: str, gates: Gates, accepted: Sequence[str]
+) -> list[str]:
+    """Announces a version, unless it was, or a gate holds it: then why. What passed once is not looked at again.
+
+    Raises Unreachable, and the error of an outage of the lake.
+    """
+    if is_announced(server, manifest, lake):
+        return []
+    reasons = [] if str(manifest) in accepted else held(versions, manifest, gates)
+    if not reasons:
+        announce_version(server, manifest, lake)
+    return reasons
+
+
+def is_announced(server: Server, manifest: Manifest, lake: str) -> bool:
+    """Whether the server knows the event of this version. Raises Unreachable."""
+    answer = server.ask("/events/filter", {"filter": {"id": {"id": [_id(manifest, lake)]}}, "limit": 1})
+    return bool(answer["total"])
+
+
+def announce_version(server: Server, manifest: Manifest, lake: str) -> None:
+    """Tells the server. Raises Unreachable."""
     resource = {
         "prefect.resource.id": f"gristmill.dataset.{manifest.dataset}",
         "prefect.resource.name": str(manifest),
@@ -28,6 +49,9 @@ def announce_version(server: Server, manifest: Manifest, lake: str) -> bool:
         "gristmill.digest": manifest.digest,
         "gristmill.lake": lake,
     }
-    event = {"id": id, "event": COMMITTED, "occurred": datetime.now(UTC).isoformat(), "resource": resource}
-    server.ask("/events", [event])
-    return True
+    now = datetime.now(UTC).isoformat()
+    server.ask("/events", [{"id": _id(manifest, lake), "event": COMMITTED, "occurred": now, "resource": resource}])
+
+
+def _id(manifest: Manifest, lake: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"gristmill:{lake}:{manifest}:{manifest.digest}"))

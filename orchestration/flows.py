@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.exceptions import FailedRun, ObjectNotFound
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_LOGGING_MARKUP
 from prefect.states import Completed, Failed
@@ -28,12 +28,14 @@ from rich.markup import escape
 
 from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.outage import Patience, Unreachable, brief
+from gristmill.lake.store.outage import Patience, Unreachable, brief, is_outage
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.announce import announce_version
+from gristmill.orchestration.announce import pass_on
 from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
+from gristmill.orchestration.one_line import OneLine
 from gristmill.orchestration.secrets import Secrets
+from gristmill.orchestration.stack import health
 from gristmill.orchestration.stack.folder import POOL
 from gristmill.orchestration.stack.health import Server
 from gristmill.orchestration.stack.reaper import end_orphans
@@ -42,7 +44,7 @@ from gristmill.orchestration.wanted import Asked, Wanted
 from gristmill.pipelines.ask import committed
 from gristmill.pipelines.command import open_lake
 from gristmill.pipelines.frame.growth import growth_report
-from gristmill.pipelines.gates.held import held, limits_of
+from gristmill.pipelines.gates.held import limits_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
 
@@ -50,8 +52,6 @@ SILENCE = 60
 """Seconds without output after which the flow's log says that the job still runs."""
 PAUSE = 10
 """Seconds before an attempt that follows an incomplete one; doubled each time."""
-
-
 Setting = Annotated[str, Field(json_schema_extra={"pattern": r"^(?!.*\[/)"})]
 """Prefect's commands take [/...] for markup and fail once they have started the run: its server refuses it before that.
 (For the server alone: pydantic's own patterns know no lookahead, and to the flow such a text is as good as any.)"""
@@ -63,14 +63,6 @@ class JobFailed(RuntimeError):
     def __init__(self, message: str, code: int = INCOMPLETE) -> None:
         super().__init__(message)
         self.code = code
-
-
-class OneLine(logging.Filter):
-    """Leaves out the traceback through Prefect's engine that follows a state which says in a line what failed."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is logged."""
-        return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 for _name in ("prefect.flow_runs", "prefect.engine"):
@@ -113,6 +105,7 @@ def dataset(
         asked = Asked.of(config, settings or (), lake)
         jobs = Jobs(Patience("Ray's job server", asked.patience_seconds, say=partial(log.warning, "%s")))
         reap(jobs, log)
+        away = Patience("Prefect's server", asked.patience_seconds, say=partial(log.warning, "%s"))
         patience = Patience(f"store {asked.lake}", asked.patience_seconds, say=partial(log.warning, "%s"))
         store = patience.wait(lambda: open_lake(asked.lake))
         wanted = Wanted.of(asked.config(Versions(store), version))
@@ -122,12 +115,19 @@ def dataset(
         return Failed(message="; ".join(str(error).splitlines()))
     versions = Versions(store)
     publish(manifest, changed_on_the_way(versions, manifest))
-    reasons = [] if str(manifest) in (accept or ()) else held(versions, manifest, limits)
+    try:
+        passing = partial(pass_on, prefect_server(), versions, manifest, asked.lake, limits, accept or ())
+        reasons = away.wait(passing, _is_away)
+    except Unreachable as error:
+        return Failed(message=f"{manifest}: {how}, but nothing was told of it: {error}")
     if reasons:
         advice = f"look at it, and deploy with `accept: [{manifest}]`, or with other `gates`"
         return Completed(name=HELD, message=f"{manifest}: {how}; held back: {'; '.join(reasons)}. {advice}")
-    announce_version(prefect_server(), manifest, asked.lake)
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, health.Unreachable) or is_outage(error)
 
 
 HELD = "Held"
@@ -147,8 +147,11 @@ nightly, weekly, mixing, training = _flow("nightly"), _flow("weekly"), _flow("mi
 def reap(jobs: Jobs, log: Any) -> None:
     """Ends flow runs whose process died with its worker, and stops the jobs of flow runs that are over: whoever waits
     for one attaches to nothing that may be stopped."""
-    for run in end_orphans(prefect_server(), POOL, str(current.id or "")):
-        log.warning("flow run %s was %s, but its process is gone: it is %s now", run.name, run.was, run.now)
+    try:
+        for run in end_orphans(prefect_server(), POOL, str(current.id or "")):
+            log.warning("flow run %s was %s, but its process is gone: it is %s now", run.name, run.was, run.now)
+    except health.Unreachable as error:  # the next flow run looks again
+        log.warning("flow runs without a process were not looked for: %s", error)
     for job in stale(jobs.all(), ended):
         log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
         jobs.stop(job.id)

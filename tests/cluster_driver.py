@@ -17,7 +17,7 @@ from typing import Any
 
 from gristmill.stages.run.cluster import LOOPBACK
 from gristmill.stages.run.private import locked_folder
-from gristmill.stages.run.ray_start import LIMITS
+from gristmill.stages.run.ray_start import LIMITS, patient
 
 os.environ |= {**LOOPBACK, **LIMITS, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
@@ -38,9 +38,16 @@ STORE = 80 << 20  # bytes of a node's object store
 def main(lake: Path, receipts: int, files: list[str]) -> None:
     """See above."""
     with locked_folder() as folder:
-        head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False, "temp_dir": str(folder / "r")}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
+        head = {
+            "num_cpus": 0,
+            "object_store_memory": STORE,
+            "include_dashboard": False,
+            "temp_dir": str(folder / "ray"),
+        }
+        os.environ["RAY_TMPDIR"] = str(folder)  # where it notes "the current cluster" of this machine, for others
+        with patient():
+            cluster = Cluster(initialize_head=True, head_node_args=head)
+            nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
         os.environ["RAY_ADDRESS"] = cluster.address
         facts: dict[str, Any] = {}
         killer = threading.Thread(target=kill_one, args=(cluster, nodes, lake, receipts, facts), daemon=True)

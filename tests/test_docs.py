@@ -27,7 +27,7 @@ from gristmill.pipelines.registry import PIPELINES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-FOLDERS = "|".join((*PACKAGES, "gristmill", "conf", "docs", "tests"))
+FOLDERS = "|".join((*PACKAGES, "gristmill", "conf", "deploy", "docs", "tests"))
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 PATH = re.compile(rf"(?<![\w/.:{{}}-])(?:{FOLDERS})/[\w./*-]*[\w*]")
 FILE = re.compile(rf"(?<![\w/.:{{}}-])(?:{FOLDERS})/[\w./-]*\w\.(?:py|md|yaml)\b")

@@ -26,8 +26,8 @@ MOST_QUARANTINED = 0.05
 
 @dataclass(frozen=True)
 class Gates:
-    """When a version is held. None leaves a gate out, but for `max_quarantine_rate`: there it is the recipe's own key of
-    this name, and 5% where a recipe has none.
+    """When a version is held. None leaves a gate out; but for `max_quarantine_rate` it is the recipe's own key of this
+    name, and 5% where a recipe has none.
 
     `min_kept_rate`: of the records that came in; by default only a version that kept nothing is held, since curation
     of a crawl keeps 1% and chats nearly all.

@@ -11,14 +11,16 @@ import pytest
 from drafts import draft
 from fake_ray import CONF
 
+from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration import stage_runs
-from gristmill.orchestration.announce import COMMITTED, announce_version
+from gristmill.orchestration.announce import COMMITTED, announce_version, is_announced, pass_on
 from gristmill.orchestration.jobs import Job
 from gristmill.orchestration.secrets import Secrets
 from gristmill.orchestration.stack import reaper
 from gristmill.orchestration.wanted import Asked, Wanted
+from gristmill.pipelines.gates.held import Gates
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.progress import Standing
 
@@ -180,12 +182,29 @@ def test_a_version_is_announced_once(versions):
 
     server: Any = Server(events_filter=known, events=lambda events: seen.extend(event["id"] for event in events))
     manifest = versions.manifest("web", 2)
-    assert announce_version(server, manifest, "s3://lake") and not announce_version(server, manifest, "s3://lake")
-    assert announce_version(server, manifest, "s3://other")  # the same data elsewhere is news there
+    assert not is_announced(server, manifest, "s3://lake")
+    announce_version(server, manifest, "s3://lake")
+    assert is_announced(server, manifest, "s3://lake")
+    assert not is_announced(server, manifest, "s3://other")  # the same data elsewhere is news there
     (event,) = next(body for path, body in server.asked if path == "/events")
     assert event["event"] == COMMITTED and event["resource"]["gristmill.version"] == "web@v2"
     assert event["resource"]["prefect.resource.id"] == "gristmill.dataset.web"
     assert json.dumps(event)
+
+
+def test_what_a_gate_holds_is_not_announced_until_it_is_accepted(versions):
+    seen: list[str] = []
+    server: Any = Server(
+        events_filter=lambda body: {"total": sum(id in seen for id in body["filter"]["id"]["id"])},
+        events=lambda events: seen.extend(event["id"] for event in events),
+    )
+    one = draft("web", "empty", ["f" * 64])
+    nothing = versions.commit(one.model_copy(update={"kept": Tally(), "dropped": one.received}))
+    about = (server, versions, nothing, "s3://lake")
+    (reason,) = pass_on(*about, Gates(), [])
+    assert reason.startswith("kept rate: web@v4 kept 0 of 1") and not seen
+    assert pass_on(*about, Gates(), ["web@v4"]) == [] and len(seen) == 1
+    assert pass_on(*about, Gates(), []) == [] and len(seen) == 1  # it passed before
 
 
 def run(id: str, type: str = "RUNNING") -> dict[str, Any]:

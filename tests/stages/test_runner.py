@@ -166,11 +166,11 @@ def test_a_receipt_without_its_output_is_no_proof(store, tmp_path):
     assert finished(store, work.key) is None
 
 
-def test_logs_get_a_line_when_a_stage_is_done_and_no_bar(store, tmp_path, caplog, capsys):
+def test_logs_get_a_line_when_a_stage_begins_and_when_it_is_done_and_no_bar(store, tmp_path, caplog, capsys):
     with caplog.at_level(logging.INFO, "gristmill"):
         Runner(store, workers=0, progress=Progress(terminal=False)).map("double", works(tmp_path))
-    (line,) = [r.getMessage() for r in caplog.records]
-    assert line.startswith("double: 4 pieces, 8 records, ")
+    begun, line = [r.getMessage() for r in caplog.records]
+    assert begun == "double: begins, 4 pieces" and line.startswith("double: 4 pieces, 8 records, ")
     assert capsys.readouterr().out == ""
 
 
@@ -179,7 +179,8 @@ def test_logs_say_where_a_long_stage_stands_though_no_piece_is_done(caplog):
 
     class Noticing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            line_logged.set()
+            if "begins" not in record.getMessage():
+                line_logged.set()
 
     handler, log = Noticing(), logging.getLogger("gristmill")
     log.addHandler(handler)
@@ -189,7 +190,8 @@ def test_logs_say_where_a_long_stage_stands_though_no_piece_is_done(caplog):
             assert line_logged.wait(PATIENCE)
     finally:
         log.removeHandler(handler)
-    assert caplog.records[0].getMessage() == "double: 1 of 4 pieces"
+    begun, where, *_ = (record.getMessage() for record in caplog.records)
+    assert begun == "double: begins, 4 pieces, 1 of them done before now" and where == "double: 1 of 4 pieces"
 
 
 def test_progress_on_a_terminal_shows_records_and_stays_off_stdout(store, tmp_path, capsys):
