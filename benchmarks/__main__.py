@@ -21,6 +21,7 @@ NAMES = (
     "gopher",
     "containers",
     "ledger",
+    "inspect",
     "pipeline",
     "minhash",
     "dedup",

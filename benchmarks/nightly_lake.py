@@ -103,7 +103,7 @@ def _night(runner: Runner, size: Nights, base: Manifest, number: int) -> Draft:
         *compacted(runner, RECEIPTS, [ref for ref in base.attachments if ref.kind == "receipts"]),
     )
     shards = (*base.shards, _shard(store, number, 0))
-    files = _files(inputs, size.night, f"nights/{number:05}")
+    files = _files(inputs, table.num_rows, f"nights/{number:05}")
     return _draft(
         store, base, number, files, tallies, (*compacted(runner, LEDGER, base.ledgers), own), shards, attachments
     )

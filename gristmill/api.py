@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def open(ref: str, lake: str | None = None) -> Dataset:
-    """A version of a dataset: `len`, iteration, `to_arrow`, `to_pandas`, `to_ray`, `ledger`, `manifest`.
+    """A version of a dataset: `len`, iteration, `to_arrow`, `to_pandas`, `to_torch`, `to_hf`, `to_ray`, `ledger`,
+    `manifest`.
 
     >>> web = gristmill.open("web@v3", lake="s3://bucket/lake")
     >>> web.to_pandas(columns=["url", "text"])

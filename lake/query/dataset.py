@@ -1,4 +1,5 @@
-"""A version of a dataset for people in Python: `gristmill.open("web@v3")`, then records, Arrow, pandas or Ray Data."""
+"""A version of a dataset for people in Python: `gristmill.open("web@v3")`, then records, Arrow, pandas, PyTorch,
+Hugging Face datasets or Ray Data."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gristmill.lake.accounts.ledger import SCHEMA, sort
+from gristmill.lake.query.html import as_html
 from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import generations, iter_batches, open_parquet, read_table
@@ -18,6 +20,8 @@ from gristmill.lake.versions.versions import Versions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from gristmill.lake.query.torch_data import Records, Windows
 
 
 class Dataset:
@@ -83,6 +87,44 @@ class Dataset:
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A `pandas.DataFrame` of all records, in the order of the shards. Raises as `to_arrow`."""
         return self.to_arrow(columns).to_pandas()
+
+    def to_torch(
+        self, columns: Sequence[str] | None = None, *, seed: int = 0, epoch: int = 0, rank: int = 0, world: int = 1
+    ) -> Records | Windows:
+        """A `torch.utils.data.IterableDataset` for a `DataLoader` with any number of workers, which share the work.
+
+        Of records: dicts, in the order of the shards. Of a mixture: the windows of an epoch, in the order of `seed`, as
+        tensors (`input_ids`, `loss_mask`, `cu_seqlens`, ...), for a `DataLoader` with batch_size=None. `rank` of
+        `world` reads its part. Raises as `to_arrow`, but for windows; ValueError for columns of windows, a wrong rank.
+        """
+        from gristmill.lake.query.torch_data import Records, Windows
+
+        if self.manifest.form == "windows":
+            if columns is not None:
+                raise ValueError(f"{self.manifest} holds packed windows, which have no columns: leave `columns` out")
+            return Windows(self.store, self.manifest, seed, epoch, rank, world)
+        self._check_tables()
+        return Records(self.store, self.manifest, self._columns(columns), rank, world)
+
+    def to_hf(self, columns: Sequence[str] | None = None, *, streaming: bool = False) -> Any:
+        """A `datasets.Dataset` of all records, which are in memory then; with `streaming` a `datasets.IterableDataset`
+        that reads as it goes. Raises as `to_arrow`; ImportError where the package `datasets` is not installed."""
+        self._check_tables()
+        try:
+            import datasets
+        except ImportError as error:
+            raise ImportError(
+                f"{self.manifest}: to_hf needs the package `datasets`, which is not installed:"
+                " pip install 'gristmill[datasets]'"
+            ) from error
+        if streaming:
+            wanted = self._columns(columns)
+            return datasets.IterableDataset.from_generator(self.iterate, gen_kwargs={"columns": wanted})
+        return datasets.Dataset(datasets.table.InMemoryTable(self.to_arrow(columns)))
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: what it holds, from the manifest alone."""
+        return as_html(self.manifest, self.store.uri)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Records as dicts, in the order of the shards, a row group at a time. Raises TypeError as `to_arrow`."""

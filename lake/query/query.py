@@ -18,6 +18,7 @@ from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef
+from gristmill.lake.versions.manifest import stored_bytes as stored_bytes
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
 
@@ -67,7 +68,7 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """As `grist show --json` prints it: the manifest, and what is known beside it."""
-        about = {"tags": list(self.tags), "withdrawn": self.withdrawn, "bytes": self.manifest.stored_bytes}
+        about = {"tags": list(self.tags), "withdrawn": self.withdrawn, "bytes": stored_bytes(self.manifest)}
         return {**self.manifest.model_dump(mode="json"), **about, "changed_on_the_way": list(self.changed)}
 
 
@@ -83,7 +84,13 @@ class Node:
     problem: str | None = None
     repeated: bool = False
     inputs: tuple[InputFile, ...] = ()
-    origins: tuple[Node, ...] = field(default=())
+    origins: tuple[Node, ...] = field(default=(), repr=False)
+
+    @property
+    def version(self) -> VersionRef:
+        """A pointer to it."""
+        name, _, number = self.ref.rpartition("@v")
+        return VersionRef(dataset=name, version=int(number), digest=self.digest, role=self.role)
 
 
 def list_datasets(versions: Versions) -> list[DatasetRow]:

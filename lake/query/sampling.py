@@ -3,7 +3,7 @@
 Kept documents come from the shards. Of dropped and quarantined ones the ledger has the fate, and the text that
 extraction stored is found through the receipts of the run, by (input, ordinal), as long as gc has left it there;
 where it is gone, or never was, the sample says why. Positions are drawn before anything is read, then only the
-row groups they lie in.
+row groups they lie in (of the ledger lake/query/draws.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.lake.accounts.receipt import FATES, Receipt
+from gristmill.lake.query.draws import draw_rows
 from gristmill.lake.query.why import Place, names_of, place_of
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object, read_table
 from gristmill.lake.takedown.suppress import DIGESTS, Suppression
-from gristmill.lake.versions.growth import ancestors
+from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
@@ -140,18 +141,13 @@ def _grouped(positions: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[in
     yield from parts.items()
 
 
-def _rows_at(
-    store: Store, ref: ObjectRef, positions: Sequence[int], keep: Callable[[pa.Table], pa.Table] = lambda t: t
-) -> list[dict[str, Any]]:
-    """The rows of a Parquet object at positions among those that `keep` leaves; reads only their row groups."""
+def _rows_at(store: Store, ref: ObjectRef, positions: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows of a Parquet object at these positions; reads only their row groups."""
     rows: list[dict[str, Any]] = []
     with open_parquet(store, ref) as file:
-        groups = range(file.num_row_groups)
-        sizes = [file.metadata.row_group(g).num_rows for g in groups]
-        if ref.kind == "ledger":  # its positions are counted among the rows of one fate
-            sizes = [keep(file.read_row_group(g, ["fate", "reason"])).num_rows for g in groups]
+        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         for g, at in _grouped(positions, list(accumulate(sizes))):
-            rows += keep(file.read_row_group(g)).take(at).to_pylist()
+            rows += file.read_row_group(g).take(at).to_pylist()
     return rows
 
 
@@ -174,25 +170,26 @@ def _fated(
         have = ", ".join(known) or "none"
         raise NoSuchVersion(f"{manifest} has no record with reason {reason!r}; it has {have}")
 
-    def wanted(table: pa.Table) -> pa.Table:
-        hit = pc.equal(table["fate"], fate or known[str(reason)])
-        if reason is not None:
-            hit = pc.and_(hit, pc.fill_null(pc.equal(table["reason"], reason), False))
-        return table.filter(hit)
+    fate = fate or known[str(reason)]
 
-    store = versions.store
-    ledgers = manifest.fates
-    sizes = [wanted(read_table(store, ref, ["fate", "reason"])).num_rows for ref in ledgers]
-    rows: list[dict[str, Any]] = []
-    for i, at in _grouped(_draw(rng, sum(sizes), n), list(accumulate(sizes))):
-        rows += _rows_at(store, ledgers[i], at, wanted)
-    return Drawn(str(manifest), sum(sizes), of_ledger(versions, manifest, rows))
+    def wanted(table: pa.Table) -> pa.ChunkedArray:
+        hit = pc.equal(table["fate"], fate)
+        return hit if reason is None else pc.and_(hit, pc.fill_null(pc.equal(table["reason"], reason), False))
+
+    reasons = (row.dropped if fate == "dropped" else row.quarantined for row in manifest.funnel)
+    population = {"kept": manifest.kept, "dropped": manifest.dropped, "quarantined": manifest.quarantined}[fate].count
+    if reason is not None:
+        population = sum(counts.get(reason, 0) for counts in reasons)
+    drawn = draw_rows(versions.store, manifest.fates, wanted, n, rng)
+    rows, population = drawn.rows, drawn.all_there_are if drawn.all_there_are is not None else population
+    return Drawn(str(manifest), population, of_ledger(versions, manifest, rows))
 
 
 def of_ledger(versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]) -> tuple[SampledRecord, ...]:
     """These rows of a version's ledger, each with its text, or why it has none."""
-    texts = _texts(versions, manifest, rows)
-    names = names_of(ancestors(versions, manifest))
+    catalogue = Catalogue(versions)
+    texts = _texts(catalogue, manifest, rows)
+    names = names_of((manifest, *catalogue.ancestors(manifest)))
     return tuple(_ledger_sample(row, texts, names) for row in rows)
 
 
@@ -217,7 +214,7 @@ def _ledger_sample(
 
 
 def _texts(
-    versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]
+    catalogue: Catalogue, manifest: Manifest, rows: Sequence[dict[str, Any]]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """For each row its extracted document, or why there is none."""
     reasons = {(row["input"], row["ordinal"]): row["reason"] for row in rows}
@@ -225,7 +222,8 @@ def _texts(
     keys = [key for key in reasons if key not in taken]
     if manifest.layout.shown == "stretches":
         return {**dict.fromkeys(keys, IN_SOURCE), **taken}
-    receipts = _receipts(versions, manifest, {digest for digest, _ in keys})
+    store = catalogue.versions.store
+    receipts = _receipts(catalogue, manifest, {digest for digest, _ in keys})
     texts: dict[tuple[str, int], dict[str, Any] | str] = dict.fromkeys(keys, NEVER if receipts else UNKNOWN)
     for receipt in receipts:
         for ref in receipt.outputs:
@@ -233,10 +231,10 @@ def _texts(
             if ref.kind != "text" or not missing:
                 continue
             try:
-                texts |= _read_texts(versions.store, ref, missing)
+                texts |= _read_texts(store, ref, missing)
             except NotFound:
                 texts |= {key: GONE for key in missing if _may_hold(receipt, key[1], reasons[key])}
-    return texts | _forgotten(versions.store, texts) | taken
+    return texts | _forgotten(store, texts) | taken
 
 
 def _forgotten(
@@ -274,18 +272,23 @@ def _read_texts(
     return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
 
 
-def _receipts(versions: Versions, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
-    """Receipts about these inputs, of the version and of all it extends. Bundles of earlier increments are merged into
-    later ones, so that a receipt may stand in several."""
+def _receipts(catalogue: Catalogue, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
+    """Receipts about these inputs: those that the version has, which are all of those it extends unless a release
+    before did not take them over, and those of the versions that brought the inputs in. One may stand in several."""
     receipts: dict[str, Receipt] = {}
     seen: set[str] = set()
-    for ancestor in ancestors(versions, manifest):
-        for ref in ancestor.attachments:
-            if ref.kind != "receipts" or ref.sha256 in seen:
+    versions = catalogue.versions
+    brought = (a for a in catalogue.ancestors(manifest) if any(file.digest in inputs for file in a.inputs))
+    holders = (manifest, *(versions.manifest(a.dataset, a.version) for a in brought))
+    wanted = [digest.encode() for digest in inputs]
+    for ref in (ref for holder in holders for ref in holder.attachments):
+        if ref.kind != "receipts" or ref.sha256 in seen:
+            continue
+        seen.add(ref.sha256)
+        for line in read_object(versions.store, ref).splitlines():
+            if not any(digest in line for digest in wanted):  # of a hundred thousand lines a few are looked into
                 continue
-            seen.add(ref.sha256)
-            for line in read_object(versions.store, ref).splitlines():
-                fields = json.loads(line)  # a receipt is validated only if it is about one of the inputs: few are
-                if fields["work_key"] not in receipts and inputs & set(fields["inputs"]):
-                    receipts[fields["work_key"]] = Receipt.model_validate_json(line)
+            fields = json.loads(line)
+            if fields["work_key"] not in receipts and inputs & set(fields["inputs"]):
+                receipts[fields["work_key"]] = Receipt.model_validate_json(line)
     return list(receipts.values())

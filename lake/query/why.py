@@ -17,6 +17,7 @@ from typing import Any
 from gristmill.lake.accounts import media
 from gristmill.lake.accounts.identity import normalise_url
 from gristmill.lake.query.families import Child, children_of
+from gristmill.lake.query.learned import Holders, Learned
 from gristmill.lake.query.query import require_dataset, say_lost
 from gristmill.lake.store.base import NotFound
 from gristmill.lake.store.objects import DamagedObject, rows_between
@@ -89,6 +90,7 @@ class Story:
 class Answer:
     """`prefixes` were searched in `searched` (dataset -> versions). `withdrawn` and `unreadable` qualify them.
     `children`: samples of these records, or those that were asked for.
+    `models`: those of the lake that learned from these records; not looked for in one dataset alone.
     `unscanned`: whether URL columns, which would tell of a URL that mixes spellings, were not looked at."""
 
     query: str
@@ -100,6 +102,7 @@ class Answer:
     unreadable: tuple[str, ...] = ()
     unscanned: bool = False
     children: tuple[Child, ...] = ()
+    models: tuple[Learned, ...] = ()
 
 
 def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
@@ -131,6 +134,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     for name in names:
         unread = {*catalogue.of(name).problems, *searched[name].unreadable}
         unreadable += [f"{name}@v{number}" for number in sorted(unread)]
+    kept = {f"{story.dataset}@v{number}" for story in stories if story.fate == "kept" for number in story.versions}
     return Answer(
         query=query,
         normalised=normalised,
@@ -141,6 +145,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         unreadable=tuple(unreadable),
         unscanned=unscanned,
         children=children_of(versions, summaries, heads),
+        models=Holders(catalogue, kept).models(names) if kept else (),
     )
 
 

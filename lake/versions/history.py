@@ -19,7 +19,7 @@ from gristmill.lake.accounts.receipt import canonical
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import Frozen, ObjectRef, brief, put_file, read_object, scratch
 from gristmill.lake.versions.form import Form
-from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef
+from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef, stored_bytes
 
 KIND = "history"
 FORMAT = 1
@@ -75,7 +75,7 @@ class Summary(Frozen):
             dropped=manifest.dropped.count,
             quarantined=manifest.quarantined.count,
             shards=len(manifest.shards),
-            bytes=manifest.stored_bytes,
+            bytes=stored_bytes(manifest),
             ledgers=tuple(sorted({ref.kind for ref in manifest.ledgers})),
             at=manifest.made.get("at"),
             commit=manifest.made.get("commit"),

@@ -122,11 +122,6 @@ class Draft(Frozen):
         """Shards, ledgers and attachments, in this order."""
         return (*self.shards, *self.ledgers, *self.attachments)
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of its distinct shards and ledgers."""
-        return sum({ref.sha256: ref.bytes for ref in (*self.shards, *self.ledgers)}.values())
-
     def check_shards(self) -> None:
         """Raises ValueError unless every shard is of a kind that this form has."""
         if unknown := sorted({ref.kind for ref in self.shards if self.layout.kind(ref.kind) is None}):
@@ -190,6 +185,11 @@ class Outline(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.dataset}@v{self.version}"
+
+
+def stored_bytes(manifest: Manifest) -> int:
+    """Bytes of the distinct shards and ledgers of a version."""
+    return sum({ref.sha256: ref.bytes for ref in (*manifest.shards, *manifest.ledgers)}.values())
 
 
 def encode(manifest: Manifest) -> bytes:

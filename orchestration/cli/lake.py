@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gristmill.orchestration.cli.complete import complete_dataset, complete_version
-from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, to_json, versions_of
+from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, say, to_json
+from gristmill.orchestration.show.terminal import versions_of as versions_of
 
 if TYPE_CHECKING:  # they take time to import
     from gristmill.lake.versions.manifest import Manifest
@@ -111,13 +112,39 @@ def stats(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False
     answer(data, as_json, lambda console: draw_statistics(console, manifest))
 
 
-def lineage(ref: RefArgument, lake: LakeOption = None, as_json: JsonOption = False) -> None:
-    """Where a version comes from: the versions before it, down to input files."""
-    from gristmill.lake.query.query import lineage as ask
-    from gristmill.orchestration.show.version import draw_lineage
+def lineage(
+    ref: RefArgument,
+    record: Annotated[
+        str | None,
+        typer.Option("--record", metavar="URL|ID", help="Only what this record went through, down to its place."),
+    ] = None,
+    as_dot: Annotated[
+        bool, typer.Option("--dot", help="A graph in Graphviz's language: grist ... | dot -Tsvg.")
+    ] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a version comes from: the versions before it, down to input files; or a record, down to its place in one.
 
-    node = ask(versions_of(lake), ref)
-    answer(node, as_json, lambda console: draw_lineage(console, node))
+    --json has each version once in `nodes`, and in `edges` what was made from what.
+    """
+    from gristmill.lake.query.lineage import dot, graph, record_path
+    from gristmill.lake.query.query import lineage as ask
+    from gristmill.orchestration.show.lineage import draw_lineage
+
+    if as_dot and as_json:
+        raise ValueError("--dot and --json are two forms of one answer: give one of them")
+    versions = versions_of(lake)
+    if record is None:
+        tree, places = ask(versions, ref), None
+        data = graph(tree)
+    else:
+        path = record_path(versions, ref, record)
+        tree, places, data = path.tree, path.places, path.to_json()
+    if as_dot:
+        say(dot(tree, places))
+    else:
+        answer(data, as_json, lambda console: draw_lineage(console, tree, places))
 
 
 def why(

@@ -72,7 +72,21 @@ def draw_why(console: Console, answer: Answer) -> None:
             table.add_row(f"  {story.dataset}", versions, fate, _because(story))
         console.print(table)
     draw_children(console, answer)
+    _draw_models(console, answer)
     _qualify(console, answer)
+
+
+def _draw_models(console: Console, answer: Answer) -> None:
+    """Which models learned from these records."""
+    if not answer.models:
+        return
+    console.print(Text("models that learned from it", style="bold"))
+    table = grid("", "", "~")
+    for learned in answer.models[:SHOWN]:
+        table.add_row(f"  {learned.model}", Text(learned.role, style="cyan"), learned.through)
+    console.print(table)
+    if len(answer.models) > SHOWN:
+        console.print(Text(f"  and {len(answer.models) - SHOWN:,} more (--json has all)", style="dim"))
 
 
 def _record(story: Story) -> tuple[str, str, int]:

@@ -1,4 +1,4 @@
-"""Drawing of one version: `grist show`, `stats` and `lineage`.
+"""Drawing of one version: `grist show` and `stats`.
 
 The funnel has a line for what passed each stage and one for each reason below it, in per cent of what came into
 that stage, so that a line can be read by itself. Histograms are scaled to their longest bar.
@@ -13,9 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
-from rich.tree import Tree
 
-from gristmill.lake.query.query import Description, Node
+from gristmill.lake.query.query import Description, stored_bytes
 from gristmill.lake.versions.manifest import FunnelRow, Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 from gristmill.orchestration.show.children import draw_rollouts, draw_selection
@@ -103,7 +102,7 @@ def _draw_inputs(console: Console, m: Manifest) -> None:
 
 
 def _draw_shards(console: Console, m: Manifest) -> None:
-    heading(console, f"Shards  {counted(len(m.shards), 'file')}, {decimal(m.stored_bytes)} with the ledger")
+    heading(console, f"Shards  {counted(len(m.shards), 'file')}, {decimal(stored_bytes(m))} with the ledger")
     table = grid("  sha256", "kind", "records>", "size>")
     for ref in m.shards[:SHOWN]:
         table.add_row(f"  {ref.sha256[:12]}", ref.kind, f"{ref.records:,}", decimal(ref.bytes))
@@ -185,31 +184,3 @@ def draw_histogram(console: Console, rows: Sequence[tuple[str, int]]) -> None:
     for label, n in rows:
         table.add_row("  " + plain(label), f"{n:,}", percent(n, whole), Text(bar(n, most, 30), style="blue"))
     console.print(table)
-
-
-def draw_lineage(console: Console, node: Node) -> None:
-    """`grist lineage`: a version, and as branches the versions and input files that it was made from."""
-    console.print(_branch(node, None))
-
-
-def _branch(node: Node, above: Tree | None) -> Tree:
-    """The tree of a version and its origins, as a branch of `above` if that is given."""
-    label = Text.assemble((node.ref, "bold"), "  ", (node.digest[:12], "dim"))
-    if node.kept or not node.problem:  # of one that cannot be read, how many is not known
-        label.append(f"  {node.kept:,} records")
-    if node.role:
-        label = Text.assemble((f"{node.role} ", "cyan"), label)
-    for text in (node.problem, None if node.withdrawn is None else f"withdrawn: {node.withdrawn}"):
-        if text:
-            label.append(f"  {plain(text)}", style="yellow")
-    if node.repeated:
-        label.append("  (its origins stand above)", style="dim")
-    tree = Tree(label, guide_style="dim") if above is None else above.add(label)
-    for origin in node.origins:
-        _branch(origin, tree)
-    for file in node.inputs[:SHOWN]:
-        name = plain(file.names[0]) if file.names else "unnamed"
-        tree.add(Text.assemble(name, (f"  {file.digest[:12]}  {file.records:,} records, {decimal(file.bytes)}", "dim")))
-    if len(node.inputs) > SHOWN:
-        tree.add(Text(f"and {len(node.inputs) - SHOWN:,} more input files", style="dim"))
-    return tree

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -16,45 +15,22 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pyarrow.compute as pc
 
+from gristmill.lake.query.packs import opened_by_key
+from gristmill.lake.query.packs import read_windows as read_windows
+from gristmill.lake.query.packs import shard_files as shard_files
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, read_object, read_table
-from gristmill.lake.versions.form import INDEX, PACK
+from gristmill.lake.store.objects import ObjectRef, read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import NoSuchVersion
 from gristmill.model.processing.text import Tokenizer
-from gristmill.model.shards.files import ShardFile, ShardReader
+from gristmill.model.shards.files import ShardReader
 from gristmill.model.shards.sample import Sample
 from gristmill.model.train.settings import Source
 
 
-def shard_files(manifest: Manifest) -> list[tuple[ObjectRef, ObjectRef]]:
-    """(tar, index) of each shard. Raises ValueError for a version that holds no windows."""
-    if manifest.form != "windows":
-        raise ValueError(f"{manifest} holds no packed windows; `grist run conf/mixture.yaml` makes them")
-    tars = [ref for ref in manifest.shards if ref.kind == PACK.kind]
-    indices = [ref for ref in manifest.shards if ref.kind == INDEX.kind]
-    return list(zip(tars, indices, strict=True))
-
-
 def source_of(store: Store, shards: Sequence[tuple[ObjectRef, ObjectRef]]) -> Source:
     """Windows as a trainer takes them. `shards`: (tar, index) of each, in order."""
-    files = [
-        ShardFile(tar=tar.key, index=index.key, samples=tar.records, bytes=tar.bytes, sha256=tar.sha256)
-        for tar, index in shards
-    ]
-    indices = {index.key: index for _, index in shards}
-
-    def opened(key: str) -> Any:
-        """A tar has a checksum for each sample; an index is hashed whole."""
-        return io.BytesIO(read_object(store, indices[key])) if key in indices else store.open(key)
-
-    return Source(files, opened)
-
-
-def read_windows(store: Store, manifest: Manifest, seed: int = 0) -> ShardReader:
-    """A reader over all windows. Raises DamagedShard for a shard that is not what the manifest says."""
-    source = source_of(store, shard_files(manifest))
-    return ShardReader(source.shards, source.open, seed=seed)
+    return Source(*opened_by_key(store, shards))
 
 
 @dataclass(frozen=True)

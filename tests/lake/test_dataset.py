@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from xml.etree import ElementTree
+
+import mixtures
 import pyarrow as pa
 import pytest
+import torch
 from lake_builder import Page, commit, pages
+from torch.utils.data import DataLoader
 
+import gristmill
 from gristmill import lake
 from gristmill.lake.accounts import ledger
 from gristmill.lake.store.base import Store
@@ -107,3 +114,73 @@ def test_ray_data_has_the_same_records(store):
     assert rows.select(["url", "id"]).to_pylist() == web.to_arrow(["url", "id"]).sort_by("id").to_pylist()
     with pytest.raises(KeyError, match="web@v1 has no column txt; it has id"):
         web.to_ray(["txt"])
+
+
+class TestPyTorch:
+    """`to_torch`: an IterableDataset whose parts are disjoint, and together everything."""
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_loader_has_each_record_once(self, store, workers):
+        web = lake.open("web@v1", lake=store.uri)
+        data = web.to_torch(["url", "ordinal"])
+        assert "web@v1" in repr(data)
+        loader = DataLoader(data, batch_size=4, num_workers=workers)
+        batches = list(loader)
+        assert all(isinstance(batch["ordinal"], torch.Tensor) for batch in batches)
+        urls = [url for batch in batches for url in batch["url"]]
+        assert sorted(urls) == sorted(web.to_arrow()["url"].to_pylist())
+        assert workers or urls == web.to_arrow()["url"].to_pylist()
+
+    def test_ranks_share_the_records(self, store):
+        web = lake.open("web@v1", lake=store.uri)
+        parts = [[row["url"] for row in web.to_torch(rank=rank, world=2)] for rank in (0, 1)]
+        assert all(parts) and parts[0] + parts[1] == web.to_arrow()["url"].to_pylist()
+        with pytest.raises(ValueError, match="rank=2 of world=2"):
+            web.to_torch(rank=2, world=2)
+
+    def test_windows_come_in_the_order_of_an_epoch_whatever_the_workers(self, store, tmp_path):
+        mixtures.documents(store, "pages", mixtures.texts(40))
+        mixtures.tokenizer(store, "pages@v1")
+        mixtures.mix(store, {"pages@v1": 1.0}, tokens=3_000)
+        mix = lake.open("mix@v1", lake=store.uri)
+        reader = gristmill.windows("mix@v1", store.uri, seed=3)
+        n = len(reader)
+        expected = [sample.arrays["input_ids"].tolist() for _, sample in reader.iterate(n, stop=2 * n)]
+        for workers in (0, 2):
+            loader = DataLoader(mix.to_torch(seed=3, epoch=1), batch_size=None, num_workers=workers)
+            assert [window["input_ids"].tolist() for window in loader] == expected and n > 2
+        by_rank = [list(mix.to_torch(seed=3, epoch=1, rank=rank, world=2)) for rank in (0, 1)]
+        assert [window["input_ids"].tolist() for window in by_rank[1]] == expected[1::2]
+        with pytest.raises(ValueError, match="no columns"):
+            mix.to_torch(["text"])
+
+    def test_what_has_no_records_is_refused_as_for_arrow(self, store):
+        mixtures.documents(store, "pages", mixtures.texts(40))
+        mixtures.tokenizer(store, "pages@v1")
+        with pytest.raises(TypeError, match="bpe@v1 holds no records, but a tokenizer"):
+            lake.open("bpe@v1", lake=store.uri).to_torch()
+
+
+class TestHuggingFace:
+    """`to_hf`: a `datasets.Dataset` of the same rows."""
+
+    def test_the_rows_are_those_of_arrow(self, store):
+        pytest.importorskip("datasets")
+        web = lake.open("web@v1", lake=store.uri)
+        assert web.to_hf().to_list() == web.to_arrow().to_pylist()
+        assert web.to_hf(["url"]).column_names == ["url"]
+        assert list(web.to_hf(["url"], streaming=True)) == web.to_arrow(["url"]).to_pylist()
+
+    def test_without_the_package_it_says_what_to_install(self, store, monkeypatch):
+        monkeypatch.setitem(sys.modules, "datasets", None)
+        with pytest.raises(ImportError, match=r"web@v1: to_hf needs .*pip install 'gristmill\[datasets\]'"):
+            lake.open("web@v1", lake=store.uri).to_hf()
+
+
+def test_a_notebook_shows_what_a_version_holds_and_no_markup_of_others(store):
+    planted = Page("https://example.org/1", "quality.<script>alert(1)</script>", "1")
+    commit(store, "odd", pages(3, p1=planted), file="c")
+    shown = lake.open("odd", lake=store.uri)._repr_html_()
+    assert "odd@v1" in shown and "3 in = 2 kept + 1 dropped + 0 quarantined" in shown and "id: string" in shown
+    assert "<script>" not in shown and "&lt;script&gt;" in shown
+    ElementTree.fromstring(shown)

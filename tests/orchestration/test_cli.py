@@ -101,7 +101,8 @@ def test_every_answer_is_one_json_document(lake: Store, tmp_path: Path) -> None:
     shown = ask(lake, "show", "web@v1")
     assert shown["funnel"][1]["dropped"] == {"quality.too_few_words": 1} and shown["tags"] == []
     assert ask(lake, "stats", "web@v1")["statistics"]["languages"] == {"en": 2}
-    assert ask(lake, "lineage", "web")["inputs"][0]["records"] == 20
+    graph = ask(lake, "lineage", "web")
+    assert graph["version"] == "web@v2" and graph["nodes"][0]["inputs"][0]["records"] == 20 and graph["edges"] == []
     assert [s["fate"] for s in ask(lake, "why", SHORT.url)["stories"]] == ["dropped", "kept"]
     assert ask(lake, "diff", "web@v1", "web@v2")["kept"] == {"both": 18, "only_a": 0, "only_b": 1}
     assert len(ask(lake, "sample", "web", "-n", "3")["samples"]) == 3
