@@ -19,6 +19,12 @@ Tables = dict[str, list[dict[str, str]]]
 LOADED = ("src", "href", "xlink:href", "action", "data", "poster", "srcset", "formaction")
 """Attributes by which a page asks for something."""
 
+ATTACK = "</script></style><img src=x onerror=\"window.hacked=1\"><svg onload='hacked()'>&#x6a;{{7*7}}"
+HIDDEN = "safe\u202egnp.exe\u2066\x07\x1b[31m\x00\u200b\ud800"
+LONG = "W" * 9000
+HOSTILE = f"{ATTACK} {HIDDEN} {LONG}"
+"""What somebody may write where a page shows it."""
+
 
 def report(store: Store, folder: Path, *refs: str) -> Any:
     """The page of these versions, checked and parsed."""

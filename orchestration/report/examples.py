@@ -37,7 +37,7 @@ def kept(subject: Subject, room: Room) -> Html:
 
 def refused(subject: Subject, room: Room) -> Html:
     """Records that went, by reason, with the value that decided."""
-    groups = []
+    groups = list[Html]()
     for reason, records in subject.refused.items():
         drawn = side_by_side([_record(record, record.fate, room) for record in records], "examples")
         groups.append(folded(name(reason), drawn, open_=len(groups) < UNFOLDED))
@@ -133,6 +133,6 @@ def _stretch(shown: Windows, number: int, room: Room) -> Html:
         length = f"{clip.samples / clip.rate:.1f} s at {clip.rate:,} Hz, {clip.frames:,} frames, {clip.tokens:,} tokens"
         figures.append(mel_figure(room, mel, f"a clip of record {stretch.id}", length))
     place = f"epoch {stretch.epoch}, tokens {stretch.start:,} to {stretch.start + stretch.tokens:,}"
-    about = facts({"source": name(stretch.source), "window": joined([name(stretch.window), ", ", place])})
+    origin = facts({"source": name(stretch.source), "window": joined([name(stretch.window), ", ", place])})
     head = element("h4", element("code", stretch.id))
-    return element("div", head, about, pieces(stretch.pieces), side_by_side(figures, "media"), class_="example kept")
+    return element("div", head, origin, pieces(stretch.pieces), side_by_side(figures, "media"), class_="example kept")

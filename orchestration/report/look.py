@@ -15,8 +15,8 @@ _DARK = """--paper:#14171b;--card:#1d2126;--ink:#e8ebee;--dim:#a3adb8;--rule:#34
 STYLE = (
     f"""
 :root{{color-scheme:light;{_LIGHT}}}
-@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{_DARK}}}}}
-:root[data-theme=dark]{{color-scheme:dark;{_DARK}}}
+@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{_DARK}}}}}
+@media screen{{:root[data-theme=dark]{{color-scheme:dark;{_DARK}}}}}
 """
     + """
 *{box-sizing:border-box}
@@ -108,10 +108,7 @@ td{flex:0 1 auto;text-align:left}td[data-label]::before{content:attr(data-label)
 td.drawn{flex:0 0 100%;width:auto}td.drawn::before{display:none}
 .facts>div,.example .facts>div{grid-template-columns:92px 1fr;gap:8px}.tiles{grid-template-columns:repeat(2,1fr)}
 .tiles b{font-size:1.25rem}}
-@media print{:root,:root[data-theme=dark]{color-scheme:light;"""
-    + _LIGHT
-    + """}
-html{font-size:11px}button,nav,audio,.skip{display:none}header,main,footer{max-width:none;padding:0}
+@media print{html{font-size:11px}button,nav,audio,.skip{display:none}header,main,footer{max-width:none;padding:0}
 .scroll{overflow:visible}figure,tr,.example,.tiles>div{break-inside:avoid}h2,h3,h4{break-after:avoid}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """

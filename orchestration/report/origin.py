@@ -20,7 +20,7 @@ from gristmill.orchestration.report.pieces import (
     span,
     table,
 )
-from gristmill.orchestration.report.subject import StageTime, Subject, Work, times
+from gristmill.orchestration.report.subject import StageTime, Subject, Work, nodes, times
 from gristmill.orchestration.report.svg import Part, bar
 from gristmill.orchestration.show.tables import percent, when
 
@@ -58,16 +58,28 @@ def _bar(row: StageTime, whole: float) -> Html:
     return bar(Part(row.seconds / (whole or 1), "kept", f"{span(row.seconds)}, {percent(row.seconds, whole)}"))
 
 
-def lineage(node: Node, on_page: Collection[str]) -> Html:
-    """The tree of what a version was made from, down to input files, with links to what else is on the page."""
+def lineage(subjects: Sequence[Subject]) -> Html:
+    """The trees of what versions were made from, down to input files, with links to what is on the page; one that is
+    part of another stands in that alone."""
+    refs = {subject.ref for subject in subjects} if len(subjects) > 1 else set()  # a single one has no place to go to
+    trees = [_tree(subject.origins, refs) for subject in _last(subjects)]
+    return section("Where it comes from", *trees)
+
+
+def _last(subjects: Sequence[Subject]) -> list[Subject]:
+    """Those that nothing else on the page was made from."""
+    origins = {node.ref for subject in subjects for node in nodes(subject.origins)[1:]}
+    return [subject for subject in subjects if subject.ref not in origins]
+
+
+def _tree(node: Node, on_page: Collection[str]) -> Html:
     if not (node.origins or node.inputs):
         return NOTHING
     left = [NODES]
     tree = element("ul", _branch(node, on_page, left), class_="tree")
     more = NOTHING if left[0] > 0 else element("p", f"More than {NODES:,}: `grist lineage` has all.", class_="dim")
-    return section(
-        "Where it comes from", folded("Lineage, down to input files", tree, more, open_=NODES - left[0] <= MOST_ROWS)
-    )
+    title = joined(["Lineage of ", name(node.ref), ", down to input files"])
+    return folded(title, tree, more, open_=NODES - left[0] <= MOST_ROWS)
 
 
 def _branch(node: Node, on_page: Collection[str], left: list[int]) -> Html:
@@ -123,19 +135,3 @@ def provenance(subject: Subject) -> Html:
         folded("Recipe", element("pre", foreign(recipe, RECIPE))),
         folded("Stages and packages", element("p", stages), element("p", packages)),
     )
-
-
-def outline(subjects: Sequence[Subject]) -> list[Subject]:
-    """Those that nothing else on the page was made from: their lineages hold all others."""
-    below = {ref for subject in subjects for ref in _refs(subject.origins) if ref != subject.ref}
-    return [subject for subject in subjects if subject.ref not in below]
-
-
-def _refs(node: Node) -> set[str]:
-    return {node.ref}.union(*(_refs(origin) for origin in node.origins))
-
-
-def all_lineages(subjects: Sequence[Subject]) -> Html:
-    """The lineage of several versions, each that is part of another's within that."""
-    refs = {subject.ref for subject in subjects}
-    return joined(lineage(subject.origins, refs) for subject in outline(subjects))

@@ -21,7 +21,7 @@ from gristmill.orchestration.report.evaluation import answers, beside, evaluatio
 from gristmill.orchestration.report.html import Html, element, joined
 from gristmill.orchestration.report.look import SCRIPT, STYLE
 from gristmill.orchestration.report.media import Room
-from gristmill.orchestration.report.origin import all_lineages, cost, lineage, provenance
+from gristmill.orchestration.report.origin import cost, lineage, provenance
 from gristmill.orchestration.report.overview import overview, summary
 from gristmill.orchestration.report.pieces import NOTHING, anchor, name, section, side_by_side
 from gristmill.orchestration.report.subject import Subject, read_subject
@@ -75,12 +75,12 @@ def drawn_page(subjects: Sequence[Subject], title: str = "") -> str:
     room = Room()
     if len(subjects) == 1:
         (subject,) = subjects
-        rounds, origins = reasoning.rounds(subject.rounds), lineage(subject.origins, ())
+        rounds, origins = reasoning.rounds(subject.rounds), lineage(subjects)
         ending = (rounds, origins, cost(subject.works, subject.ref), provenance(subject))
         return _document(title or subject.ref, summary(subject), NOTHING, joined([*_sections(subject, room), *ending]))
     articles = [_article(subject, room) for subject in subjects]
     works = [work for subject in subjects for work in subject.works]
-    body = joined([_common(subjects), *articles, all_lineages(subjects), cost(works, "all versions")])
+    body = joined([_common(subjects), *articles, lineage(subjects), cost(works, "all versions")])
     links = joined(element("li", element("a", each.ref, href=f"#{anchor(each.ref)}")) for each in subjects)
     first, last = subjects[0].manifest.made.get("at"), subjects[-1].manifest.made.get("at")
     about = element("p", f"{len(subjects)} versions, made from {when(first)} to {when(last)} UTC.", class_="lead")

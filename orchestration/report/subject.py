@@ -145,17 +145,20 @@ def times(works: Sequence[Work]) -> list[StageTime]:
 def _rounds(versions: Versions, node: Node) -> Iterator[Manifest]:
     """Versions of rollouts in a lineage, origins before what was made of them. They are few, and told from others by
     their manifests, each of which is read once."""
-    for ref in dict.fromkeys(_below(node)):
+    refs = dict.fromkeys(each.ref for each in reversed(nodes(node)) if each.problem is None)
+    for ref in refs:
         manifest = versions.resolve(ref)
         if manifest.form == "rollouts":
             yield manifest
 
 
-def _below(node: Node) -> Iterator[str]:
-    for origin in node.origins:
-        yield from _below(origin)
-    if node.problem is None:
-        yield node.ref
+def nodes(node: Node) -> list[Node]:
+    """A lineage as a list, in which a version stands before its origins; however deep it is."""
+    listed, left = list[Node](), [node]
+    while left:
+        listed.append(left.pop())
+        left += reversed(listed[-1].origins)
+    return listed
 
 
 def _tables(m: Manifest) -> bool:

@@ -1,7 +1,7 @@
 """A report in a real browser: it loads nothing, runs nothing but its own switch, fits a phone, can be read and heard.
 
-Chromium is looked for where Debian and the browsers' own packages put it; without it, or without Playwright, these tests
-are skipped, and what `tests/reports.py` checks of every page stands in their place.
+Chromium is looked for in PATH, under the names that its packages give it. Without it, or without Playwright, these
+tests are skipped, and what `tests/reports.py` checks of every page stands in their place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import clip_mixtures
 import mixtures
 import pytest
 from lake_builder import BROKEN, COPY, SHORT, Page, commit, pages
-from test_report_hostile import ATTACK
+from reports import ATTACK
 from trained import commit_model, steps
 
 from gristmill.lake.store.base import Store
@@ -41,7 +41,7 @@ CONTRAST = """
     if (!own || !e.getClientRects().length || e.closest("script")) continue;
     const style = getComputedStyle(e), ink = e.closest("svg") ? style.fill : style.color;
     const [a, b] = [light(ink), light(ground(e))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) bad.push([e.tagName, e.className.toString(), ink, ground(e), (a + 0.05) / (b + 0.05)]);
+    if ((a + 0.05) / (b + 0.05) < 4.5) bad.push([e.outerHTML.slice(0, 99), ink, ground(e), (a + 0.05) / (b + 0.05)]);
   }
   return bad;
 }
@@ -91,7 +91,7 @@ def opened(browser: Any, page_file: Path) -> Iterator[Opened]:
         return page
 
     yield open_page
-    assert [url for url in requests if not url.startswith("data:")] == [page_file.as_uri()] * len(contexts)
+    assert {url for url in requests if not url.startswith("data:")} == {page_file.as_uri()}
     assert errors == []
     for context in contexts:
         context.close()

@@ -13,7 +13,7 @@ import pytest
 from drafts import draft
 from lake_builder import Page, commit, pages
 from PIL import Image
-from reports import check, report, words
+from reports import ATTACK, HOSTILE, LONG, check, report, words
 
 from gristmill.lake.query.query import Description, Node
 from gristmill.lake.query.sampling import Drawn, SampledRecord
@@ -25,11 +25,6 @@ from gristmill.orchestration.report.html import LONGEST, element, escaped, forei
 from gristmill.orchestration.report.page import drawn_page
 from gristmill.orchestration.report.pieces import LONGEST_NAME
 from gristmill.orchestration.report.subject import Scores, Subject, Work
-
-ATTACK = "</script></style><img src=x onerror=\"window.hacked=1\"><svg onload='hacked()'>&#x6a;{{7*7}}"
-HIDDEN = "safe\u202egnp.exe\u2066\x07\x1b[31m\x00\u200b\ud800"
-LONG = "W" * 9000
-HOSTILE = f"{ATTACK} {HIDDEN} {LONG}"
 
 
 def harmless(root: Any) -> None:
