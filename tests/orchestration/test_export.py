@@ -1,4 +1,4 @@
-"""`grist export dataset` as a command: what it prints, and how it refuses; tests/stages/test_exchange.py: what it writes."""
+"""`grist export dataset` as a command: what it prints, how it refuses. Its files: tests/stages/test_exchange.py."""
 
 from __future__ import annotations
 
