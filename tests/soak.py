@@ -40,8 +40,6 @@ from gristmill.synth.sample import write_sample
 ROOT = Path(__file__).parents[1]
 VICTIMS = ("driver", "worker", "everything", "process")
 """`process`: a run without Ray."""
-NOT_STARTED = "The current node timed out during startup"
-"""What Ray says on a machine that is busy with what victims left: no fault of the run, which is given again."""
 ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
 _READ, _COMPARED = ["scan", "extract", "screen", "exact"], ["sign", "collect", "link", "merge_forests", "gather"]
@@ -187,9 +185,6 @@ def hurt(lake: Path, run_of: Run, dice: random.Random, victim: str | None) -> tu
                 break
         time.sleep(0.005)
     _, errors = run.communicate()
-    if run.returncode not in (0, -signal.SIGKILL) and NOT_STARTED in errors:
-        print(json.dumps({"again": NOT_STARTED}), flush=True)
-        return killed, None
     if run.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"a run ended with exit code {run.returncode}: {errors}")
     return killed, run.returncode if run.returncode == 0 else None

@@ -46,7 +46,7 @@ class TooSmall(WrongCluster):
 def connect(workers: int) -> None:
     """Joins the cluster of RAY_ADDRESS (a submitted job has one), else starts Ray here with `workers` CPUs.
 
-    Raises ConnectionError where that cluster does not answer.
+    Raises ConnectionError where that cluster does not answer, or Ray does not start.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns about its own coming default
     if os.environ.get("RAY_ADDRESS"):
@@ -68,8 +68,9 @@ def connect(workers: int) -> None:
     log.info("starting Ray on this machine with %s", "1 CPU" if cpus == 1 else f"{cpus} CPUs")
     with ExitStack() as leaving:
         folder = leaving.enter_context(locked_folder())
+        ports = leaving.enter_context(ExitStack())
         leaving.callback(ray.shutdown)
-        with patient():
+        with patient(ports):
             ray.init(
                 address="local",
                 num_cpus=cpus,

@@ -39,12 +39,58 @@ print(ray.get(ray.remote(lambda: 6 * 7).remote()))
 assert ray._private.services.get_node is not_yet
 """
 NO_RAYLET = """
+from contextlib import ExitStack
 from gristmill.stages.run import ray_start
-with ray_start.patient(limit=1e9):
+with ExitStack() as ports, ray_start.patient(ports, limit=1e9):
     try:
         ray._private.services.get_node("127.0.0.1:1", "node")
-    except RuntimeError as error:
+    except ray_start.NotStarted as error:
         print(error)
+"""
+AGENTS = """
+import sys
+from gristmill.stages.run.cluster import _close_to_others, connect
+_close_to_others()
+import ray, ray._private.services as services
+
+command = services._build_python_executable_command_memory_profileable
+def held(*args, **options):
+    "An agent that is not given the CPU."
+    return [sys.executable, "-c", "import signal; signal.pause()"]
+"""
+NO_AGENT_YET = """
+services._build_python_executable_command_memory_profileable = held
+connect(1)
+print(ray.get(ray.remote(lambda: 6 * 7).remote()))
+"""
+PORTS_OF_AGENTS = """
+import socket
+from waiting import until
+def answers(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+connect(1)
+node = ray._private.worker._global_node
+ports = [node.metrics_agent_port, node.metrics_export_port]
+ports += [node.dashboard_agent_listen_port, node.runtime_env_agent_port]
+assert len(set(ports)) == 4
+until(lambda: all(map(answers, ports)), "the agents")
+print("all answer")
+"""
+NO_START = """
+start_process = services.start_ray_process
+def start_ray_process(command, process_type, **options):
+    "A raylet that has written into its log and ends at once."
+    if process_type == "raylet":
+        [error] = [part.split("=", 1)[1] for part in command if part.startswith("--stderr_filepath=")]
+        open(error, "w").write("no room for a node")
+        command = [sys.executable, "-c", ""]
+    return start_process(command, process_type, **options)
+services.start_ray_process = start_ray_process
+try:
+    connect(1)
+except ConnectionError as error:
+    print(error)
 """
 
 
@@ -70,4 +116,17 @@ def test_ray_alone_gives_up_on_it():
 
 
 def test_nobody_waits_for_a_raylet_that_is_not_there():
-    assert run(SLOW_START + NO_RAYLET) == "the raylet has not registered yet"
+    assert "its raylet has ended" in run(SLOW_START + NO_RAYLET)
+
+
+def test_a_node_does_not_wait_for_its_agents():
+    """Ray alone ends the raylet after 15 s or 30 s without them."""
+    assert run(AGENTS + NO_AGENT_YET) == "42"
+
+
+def test_its_agents_take_the_ports_that_were_held_for_them():
+    assert run(AGENTS + PORTS_OF_AGENTS) == "all answer"
+
+
+def test_a_raylet_that_ends_is_reported_with_the_end_of_its_log():
+    assert run(AGENTS + NO_START).endswith("its raylet has ended. Its logs end so:\nno room for a node")
