@@ -13,6 +13,7 @@ import importlib
 import re
 import typing
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def wrong_names(text: str, page: Path) -> Iterator[str]:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gristmill"):
                 names += [f"{node.module}.{alias.name}" for alias in node.names]
     new = tuple(f"gristmill.{path.removesuffix('.py').replace('/', '.')}." for path in NEW.findall(text))
-    yield from (name for name in names if not name.startswith(new) and not resolves(name))
+    yield from (name for name in names if not f"{name}.".startswith(new) and not resolves(name))
 
 
 def resolves(name: str) -> bool:
@@ -87,11 +88,17 @@ def resolves(name: str) -> bool:
     return False
 
 
+@cache
+def whole_command() -> Any:
+    """`grist` with all its commands; put together once."""
+    return typer.main.get_command(app)
+
+
 def wrong_commands(text: str, page: Path) -> Iterator[str]:
     """`grist` with a command or an option that it does not have; a line's continuation belongs to it."""
     for match in COMMAND.finditer(text.replace("\\\n", " ")):
         words = match[1].split()
-        command: Any = typer.main.get_command(app)
+        command = whole_command()
         while hasattr(command, "commands") and words and not words[0].startswith("-"):
             name = words.pop(0)
             if name not in command.commands:

@@ -76,6 +76,25 @@ def test_a_run_by_name_from_another_folder(installed, tmp_path, sample):
     assert json.loads(again.stdout.splitlines()[-1]) == {**result, "new": False}
 
 
+def test_workers_of_ray_have_the_installed_code(installed, tmp_path):
+    """There is no checkout that a job could bring along: the code is where the job's python is."""
+    rows = [{"url": f"https://a.example/{n}", "text": f"The miller of mill {n} took the grain."} for n in range(5)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = ["recipe.inputs=[texts.jsonl]", "recipe.language.keep=[]", "recipe.language.min_score=0"]
+    settings += ["recipe.gopher_quality.min_words=null", "recipe.gopher_quality.languages=[]", "recipe.minhash=null"]
+    digests = []
+    for workers in (1, 0):
+        given = [part for setting in (*settings, f"run.workers={workers}") for part in ("--set", setting)]
+        done = elsewhere(tmp_path, installed / "grist", "run", "web", "--lake", f"lake-{workers}", *given)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout.splitlines()[-1])
+        assert result["kept"] == 5, result
+        digests.append(result["digest"])
+    assert digests[0] == digests[1]
+    exported = elsewhere(tmp_path, installed / "grist", "export", "dataset", "web", "out", "--lake", "lake-1")
+    assert exported.returncode == 0 and (tmp_path / "out" / "grist.json").exists(), exported.stderr
+
+
 def test_a_name_that_is_none_says_which_there_are_and_a_path_says_what_to_type(installed, tmp_path):
     unknown = elsewhere(tmp_path, installed / "grist", "run", "webb", "--lake", "lake")
     assert (

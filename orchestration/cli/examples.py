@@ -11,7 +11,7 @@ from types import MappingProxyType
 EXAMPLES: Mapping[str, str] = MappingProxyType(
     {
         "run": "grist run web --lake lake-data --set recipe.inputs='[demo/crawl/*]'",
-        "kickoff": "grist kickoff conf/everything.yaml --plan",
+        "kickoff": "grist kickoff everything --plan",
         "train": "grist train train-nano --lake lake-data --plan",
         "eval": "grist eval sft@v1 --on held-out@v1",
         "report": "grist report web@v1",

@@ -20,18 +20,23 @@ class Metrics:
     """Counts of one server. Counters are added to by whoever serves; `watch` names what is asked when it is read."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        own = {"registry": self._registry}
-        self.requests = Counter("grist_requests", "Requests that ended, by endpoint.", ["route", "status"], **own)
-        self.in_flight = Gauge("grist_requests_in_flight", "Requests that have not ended.", **own)
+        self._registry = own = CollectorRegistry()
+        self.requests = Counter(
+            "grist_requests", "Requests that ended, by endpoint.", ["route", "status"], registry=own
+        )
+        self.in_flight = Gauge("grist_requests_in_flight", "Requests that have not ended.", registry=own)
         self.seconds = Histogram(
-            "grist_request_seconds", "From headers to the end of the answer.", ["route"], buckets=_SECONDS, **own
+            "grist_request_seconds", "From headers to the end of the answer.", ["route"], buckets=_SECONDS, registry=own
         )
         self.first_token = Histogram(
-            "grist_time_to_first_token_seconds", "From headers to the first token.", ["route"], buckets=_SECONDS, **own
+            "grist_time_to_first_token_seconds",
+            "From headers to the first token.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=own,
         )
-        self.prompt_tokens = Counter("grist_prompt_tokens", "Tokens of prompts that the engine took.", **own)
-        self.generated_tokens = Counter("grist_generated_tokens", "Tokens that the engine generated.", **own)
+        self.prompt_tokens = Counter("grist_prompt_tokens", "Tokens of prompts that the engine took.", registry=own)
+        self.generated_tokens = Counter("grist_generated_tokens", "Tokens that the engine generated.", registry=own)
 
     def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
         """A gauge whose value is asked for at each reading."""

@@ -28,8 +28,8 @@ _PARENTS = ("parent_id", "parent")
 """Columns with the id of the record that one was made of: of it all goes, or nothing."""
 
 
-class TakenDown(LookupError):
-    """A version holds what was to be forgotten."""
+class TakenDown(NoSuchVersion):
+    """A version holds what was to be forgotten, and is not given out."""
 
 
 def check_free(versions: Versions, manifest: Manifest) -> str:
