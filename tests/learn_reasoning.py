@@ -245,12 +245,12 @@ def show(results: Mapping[str, Result], failed: list[str]) -> None:
         scores.add_row(seed, str(result["cpu_s"]), f"{accuracy['base']:.3f}", *ways)
         for way, rounds in result["rounds"].items():
             for stage, counts in zip(ROUNDS, rounds, strict=True):
-                share = counts["accepted"] / counts["samples"]
                 rates = ", ".join(f"{domain} {rate:.2f}" for domain, rate in counts["pass_rate"].items())
                 reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts["reasons"].items())
                 lines.append(
-                    f"seed {seed}, {way}, {stage}: of {counts['samples']:,} samples {share:.3f} accepted ({rates}),"
-                    f" {counts['chains']:,} distinct chains selected; not accepted: {reasons}"
+                    f"seed {seed}, {way}, {stage}: of first samples were accepted {rates}; of all"
+                    f" {counts['samples']:,} samples {counts['accepted']:,}, {counts['chains']:,} distinct chains"
+                    f" selected; not accepted: {reasons}"
                 )
     console.print(scores)
     console.print("\n".join(lines))
