@@ -65,18 +65,19 @@ class _Node:
         """`start_raylet` with a port for each agent, which the raylet finds where the agent would write it."""
         from ray import _raylet
 
+        compiled: Any = _raylet  # whose stubs do not name all that it has
         written_as = {
-            "metrics_agent_port": _raylet.METRICS_AGENT_PORT_NAME,
-            "metrics_export_port": _raylet.METRICS_EXPORT_PORT_NAME,
-            "dashboard_agent_listen_port": _raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
-            "runtime_env_agent_port": _raylet.RUNTIME_ENV_AGENT_PORT_NAME,
+            "metrics_agent_port": compiled.METRICS_AGENT_PORT_NAME,
+            "metrics_export_port": compiled.METRICS_EXPORT_PORT_NAME,
+            "dashboard_agent_listen_port": compiled.DASHBOARD_AGENT_LISTEN_PORT_NAME,
+            "runtime_env_agent_port": compiled.RUNTIME_ENV_AGENT_PORT_NAME,
         }
         call = inspect.signature(self._start_raylet).bind(*args, **options)
         given = call.arguments
         self._logs = [Path(given["log_dir"], name) for name in ("raylet.err", "raylet.out")]
         for parameter, name in written_as.items():
             given[parameter] = given.get(parameter) or self._ports.enter_context(_held_port())
-            _raylet.persist_port(given["session_dir"], given["node_id"], name, given[parameter])
+            compiled.persist_port(given["session_dir"], given["node_id"], name, given[parameter])
         return self._start_raylet(*call.args, **call.kwargs)
 
     def registered(self, *args: Any, **options: Any) -> Any:
