@@ -130,7 +130,7 @@ def lineage(
     """
     from gristmill.lake.query.lineage import dot, graph, record_path
     from gristmill.lake.query.query import lineage as ask
-    from gristmill.orchestration.show.lineage import draw_lineage
+    from gristmill.orchestration.show.version import draw_lineage
 
     if as_dot and as_json:
         raise ValueError("--dot and --json are two forms of one answer: give one of them")

@@ -17,9 +17,10 @@ from rich.text import Text
 
 from gristmill.lake.query.diff import Diff
 from gristmill.lake.query.sampling import MEDIA, Drawn, SampledRecord
-from gristmill.lake.query.why import ALIKE, Answer, Place, Story
+from gristmill.lake.query.why import ALIKE, Answer, Story
 from gristmill.orchestration.show.children import draw_children, draw_family
 from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, heading, indented, ruled
+from gristmill.orchestration.show.tables import where as where
 from gristmill.orchestration.show.terminal import plain
 from gristmill.orchestration.show.windows import marked
 
@@ -44,15 +45,6 @@ def version_ranges(numbers: Sequence[int], existing: Sequence[int]) -> str:
         else:
             runs.append([n])
     return ", ".join(f"v{run[0]}" if len(run) == 1 else f"v{run[0]}-v{run[-1]}" for run in runs)
-
-
-def where(place: Place) -> str:
-    """A record's place in words: the input's first name, the record's ordinal from 0, its bytes as decompressed."""
-    name = plain(place.names[0]) if place.names else f"input {place.input[:12]} (its name is not recorded)"
-    if not place.length:  # of a mixture, whose inputs are shards
-        return f"{name}, record {place.ordinal:,}"
-    end = place.start + place.length
-    return f"{name}, record {place.ordinal:,}, bytes {place.start:,} to {end:,} decompressed"
 
 
 def draw_why(console: Console, answer: Answer) -> None:

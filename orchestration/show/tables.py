@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gristmill.lake.query.query import DatasetRow, VersionRow
+from gristmill.lake.query.why import Place
 from gristmill.orchestration.show.terminal import plain
 from gristmill.stages.run.progress import counted as counted
 
@@ -199,3 +200,12 @@ def draw_facts(console: Console, facts: Mapping[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(Text(name, style="dim"), plain(value))
     console.print(table)
+
+
+def where(place: Place) -> str:
+    """A record's place in words: the input's first name, the record's ordinal from 0, its bytes as decompressed."""
+    name = plain(place.names[0]) if place.names else f"input {place.input[:12]} (its name is not recorded)"
+    if not place.length:  # of a mixture, whose inputs are shards
+        return f"{name}, record {place.ordinal:,}"
+    end = place.start + place.length
+    return f"{name}, record {place.ordinal:,}, bytes {place.start:,} to {end:,} decompressed"
