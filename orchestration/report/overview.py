@@ -18,8 +18,8 @@ from gristmill.orchestration.show.tables import percent, when
 def summary(subject: Subject) -> Html:
     """One version in a sentence."""
     m = subject.manifest
-    made = f" Made {when(m.made.get('at'))} UTC." if m.made.get("at") else ""
-    return element("p", f"{sentence(subject)}{made}", class_="lead")
+    date = f" Made {when(m.made.get('at'))} UTC." if m.made.get("at") else ""
+    return element("p", f"{sentence(subject)}{date}", class_="lead")
 
 
 def sentence(subject: Subject) -> str:

@@ -262,12 +262,18 @@ def receipt_of(work: Work[Any], outcome: Outcome, started: float) -> Receipt:
         kept=outcome.kept,
         dropped=outcome.dropped,
         quarantined=outcome.quarantined,
-        info={
-            "started": started,
-            "seconds": round(time.time() - started, 3),
-            "host": platform.node(),
-            "pid": os.getpid(),
-            "cpus": work.stage.held[0],
-            "gpus": work.stage.held[1],
-        },
+        info=_info(work, started),
     )
+
+
+def _info(work: Work[Any], started: float) -> dict[str, Any]:
+    """Of a receipt, what is no part of its identity: when, how long, where, and what was held."""
+    cpus, gpus = work.stage.held
+    return {
+        "started": started,
+        "seconds": round(time.time() - started, 3),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "cpus": cpus,
+        "gpus": gpus,
+    }
