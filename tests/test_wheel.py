@@ -78,10 +78,10 @@ def test_a_run_by_name_from_another_folder(installed, tmp_path, sample):
 
 def test_workers_of_ray_have_the_installed_code(installed, tmp_path):
     """There is no checkout that a job could bring along: the code is where the job's python is."""
-    rows = [{"url": f"https://a.example/{n}", "text": f"The miller of mill {n} took the grain."} for n in range(5)]
+    text = "the miller took the grain that we brought to mill {} and of it made flour with a stone. "
+    rows = [{"url": f"https://a.example/{n}", "text": text.format(n) * 6} for n in range(5)]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = ["recipe.inputs=[texts.jsonl]", "recipe.language.keep=[]", "recipe.language.min_score=0"]
-    settings += ["recipe.gopher_quality.min_words=null", "recipe.gopher_quality.languages=[]", "recipe.minhash=null"]
+    settings = ["recipe.inputs=[texts.jsonl]", "recipe.language.min_score=0", "recipe.minhash=null"]
     digests = []
     for workers in (1, 0):
         given = [part for setting in (*settings, f"run.workers={workers}") for part in ("--set", setting)]

@@ -42,6 +42,7 @@ def export_dataset(
     as_json: JsonOption = False,
 ) -> None:
     """Write a version for other tools: data, Croissant metadata, a card. Killed, the same command goes on."""
+    # long: a parameter for each option
     if ":/" in str(directory):
         raise ValueError(f"export writes to a local folder, not to {directory}; copy it there afterwards")
     if public and push is None:

@@ -71,7 +71,7 @@ def _lines(about: About) -> Iterator[str]:
     if m.funnel:
         yield from ("", "### Funnel", "", *_funnel(about))
     yield from ("", "## Licence", "", _licence(about))
-    yield from ("", "## How it was made", "", *_made(about))
+    yield from ("", "## How it was made", "", *_process(about))
     yield from ("", "## Where it comes from", "", *_lineage(about.lineage))
     yield from ("", *_inputs(about))
     yield from ("", "## Files", "", "| file | records | bytes | sha256 |", "|---|---:|---:|---|")
@@ -129,7 +129,7 @@ def _licence(about: About) -> str:
     return "Not stated: licences are not recorded in a lake. They are those of the files that went in, listed below."
 
 
-def _made(about: About) -> Iterator[str]:
+def _process(about: About) -> Iterator[str]:
     m = about.manifest
     commit = m.made.get("commit")
     yield f"Code: {f'commit `{cell(str(commit))}`' if commit else 'commit not known'}"
