@@ -87,7 +87,8 @@ def common(now: Mapping[str, int], before: Mapping[str, int]) -> tuple[dict[str,
 def changes(now: Mapping[str, int], before: Mapping[str, int], called: str) -> str:
     """The bins whose shares differ most, in words."""
     shares = {
-        key: (before.get(key, 0) / sum(before.values()), now.get(key, 0) / sum(now.values())) for key in now | before
+        key: (before.get(key, 0) / sum(before.values()), now.get(key, 0) / sum(now.values()))
+        for key in now.keys() | before.keys()
     }
     most = sorted(shares, key=lambda key: (-abs(shares[key][1] - shares[key][0]), key))[:SHOWN]
     return ", ".join(f"{called.format(key)} {shares[key][0]:.0%} -> {shares[key][1]:.0%}" for key in most)
