@@ -21,6 +21,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.report.page import write_report
 from gristmill.orchestration.report.subject import Work, times
+from gristmill.stages.train.job import Execution
+from gristmill.stages.train.work import Train
 
 SCORES = [
     {"task": "exact", "metric": "accuracy", "source": "", "value": 0.625, "low": 0.5, "high": 0.75, "items": 40},
@@ -246,3 +248,14 @@ def test_a_large_funnel_is_cut_and_says_so(store: Store, tmp_path: Path) -> None
     assert len(tables(root)["Records of web@v1 by the reason that they went for"]) == 40 and "and 20 more" in words(
         root
     )
+
+
+@pytest.mark.parametrize(
+    ("execution", "held"),
+    [
+        (Execution(gpus=0.5), (1, 0.5)),
+        (Execution("ray", ranks=4, cpus=2, gpus=0.5), (8, 2.0)),  # beside the work, which itself holds nothing
+    ],
+)
+def test_a_training_holds_what_all_its_ranks_hold(execution: Execution, held: tuple[float, float]) -> None:
+    assert Train(stage=None, config=None, execution=execution).held == held
