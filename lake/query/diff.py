@@ -19,6 +19,7 @@ from gristmill.lake.accounts.receipt import canonical
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, generations, iter_batches
 from gristmill.lake.versions.catalogue import Catalogue
+from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import InputFile, Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
@@ -95,7 +96,8 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
 
 def _inputs(catalogue: Catalogue, manifest: Manifest) -> dict[str, InputFile]:
     """By digest, those of the versions that it extends as well."""
-    return {file.digest: file for m in (manifest, *catalogue.ancestors(manifest)) for file in m.inputs}
+    versions: list[Manifest | Summary] = [manifest, *catalogue.ancestors(manifest)]
+    return {file.digest: file for version in versions for file in version.inputs}
 
 
 def _order(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-from gristmill.lake.query.query import Node
+from gristmill.lake.query.query import Node, stored_bytes
 from gristmill.orchestration.report.html import Content, Html, element, foreign, joined
 from gristmill.orchestration.report.pieces import (
     MOST_ROWS,
@@ -118,7 +118,7 @@ def provenance(subject: Subject) -> Html:
         "run key": element("code", m.run_key),
         "made": f"{when(m.made.get('at'))} UTC",
         "code": f"{m.made['commit']}{dirty}" if m.made.get("commit") else "no git commit known",
-        "stored": f"{size(m.stored_bytes)} in {len(m.shards):,} shards, with the ledger",
+        "stored": f"{size(stored_bytes(m))} in {len(m.shards):,} shards, with the ledger",
     }
     if "seconds" in m.made:
         known["took"] = span(m.made["seconds"])

@@ -25,7 +25,7 @@ from gristmill.lake.inputs.files import BUFFER
 from gristmill.lake.inputs.sources import open_input, unchanged
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
-from gristmill.stages.containers import Item, OpenAt, Record, Unreadable
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable
 from gristmill.stages.containers.media import digests
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
@@ -98,10 +98,12 @@ class ReadStage(Stage[ReadPayload]):
     """A stage that reads records and stores the texts of those that go on, in two steps: what was taken down is left
     out between them (stages/read/suppress.py).
 
-    `facts`: the class of what it hands out beside its outputs.
+    `facts`: the class of what it hands out beside its outputs. `read`: what the fields of a row are called, and how
+    large a record may be.
     """
 
     facts: ClassVar[type[Any]]
+    read: ReadConfig  # a field of every such stage
     named_by: ClassVar[tuple[str, ...]] = ("id", "url")
     """Columns by which a takedown finds a record: also `digests`, of its media, where it has any."""
 

@@ -21,7 +21,7 @@ from gristmill.lake.store.objects import put_table
 from gristmill.model.processing.chat.tools import BadSample
 from gristmill.model.processing.medium_error import MediumError
 from gristmill.model.processing.segments import Segment
-from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
+from gristmill.stages.containers import Item, OpenAt, Record, Unreadable, read
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, Passed, put_verdicts
 from gristmill.stages.core.work import Outcome
@@ -88,8 +88,8 @@ def columns_of(item: Record, content: str, kind: str, parts: Sequence[Segment]) 
 class SampleStage(ReadStage, Generic[S]):
     """Outputs `text` (the samples, with the columns of `schema`), `screened` (their keys, by content) and fates.
 
-    `read`: what the fields of a row are called, and how large it may be. `seconds_per_record`: after which a record is
-    taken to hang; None: no limit, and records are judged in this very process.
+    `seconds_per_record`: after which a record is taken to hang; None: no limit, and records are judged in this very
+    process.
     """
 
     facts: ClassVar[type[Any]] = Passed
@@ -97,8 +97,7 @@ class SampleStage(ReadStage, Generic[S]):
     judgement: ClassVar[type[Any]]
     """S, of which `reason`, `value` and `error` can be given alone."""
 
-    read: ReadConfig  # fields of every such stage
-    seconds_per_record: float | None
+    seconds_per_record: float | None  # a field of every such stage
 
     def __post_init__(self) -> None:
         if self.seconds_per_record is not None and not self.seconds_per_record > 0:
