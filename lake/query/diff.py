@@ -95,7 +95,8 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
 
 def _inputs(catalogue: Catalogue, manifest: Manifest) -> dict[str, InputFile]:
     """By digest, those of the versions that it extends as well."""
-    return {file.digest: file for m in (manifest, *catalogue.ancestors(manifest)) for file in m.inputs}
+    inputs = {file.digest: file for file in manifest.inputs}
+    return inputs | {file.digest: file for ancestor in catalogue.ancestors(manifest) for file in ancestor.inputs}
 
 
 def _order(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:

@@ -10,6 +10,7 @@ an earlier release, or whose blocks are lost) are read one by one.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ class Summary(Frozen):
     stages: dict[str, int]
 
     @classmethod
-    def of(cls, manifest: Manifest, file: bytes) -> Summary:
+    def of(cls, manifest: Manifest, file: builtins.bytes) -> Summary:
         """Of a manifest, with its lists unfolded, and the bytes in its slot."""
         return cls(
             dataset=manifest.dataset,
