@@ -19,7 +19,6 @@ from gristmill.lake.accounts.receipt import canonical
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, generations, iter_batches
 from gristmill.lake.versions.catalogue import Catalogue
-from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import InputFile, Manifest
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
@@ -96,8 +95,8 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
 
 def _inputs(catalogue: Catalogue, manifest: Manifest) -> dict[str, InputFile]:
     """By digest, those of the versions that it extends as well."""
-    versions: list[Manifest | Summary] = [manifest, *catalogue.ancestors(manifest)]
-    return {file.digest: file for version in versions for file in version.inputs}
+    inputs = {file.digest: file for file in manifest.inputs}
+    return inputs | {file.digest: file for ancestor in catalogue.ancestors(manifest) for file in ancestor.inputs}
 
 
 def _order(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
