@@ -69,12 +69,12 @@ def run(tree: Path, *command: str, read: str = "") -> str:
 
 def given(tree: Path, lines: list[str]) -> dict[str, str]:
     """What each of these commands says on stdout; in one process, since the most of each is to start it."""
-    said = {}
+    outputs = {}
     for answer in run(tree, "-c", GIVEN, read=json.dumps(lines)).splitlines():
         line, code, stdout, output = json.loads(answer)
         assert code == 0, f"{line}\n{output}"
-        said[line] = stdout
-    return said
+        outputs[line] = stdout
+    return outputs
 
 
 def test_each_step_is_true(tree: Path) -> None:
@@ -92,12 +92,12 @@ def test_each_step_is_true(tree: Path) -> None:
         if line.startswith("python "):
             run(tree, *shlex.split(line)[1:])
     why = "grist why https://a.example/2 --lake lake --json"
-    said = given(tree, [*(line for line in lines if line.startswith("grist ")), why])
-    calm, chains = (json.loads(said[line].splitlines()[-1]) for line in said if line.startswith("grist run"))
+    outputs = given(tree, [*(line for line in lines if line.startswith("grist ")), why])
+    calm, chains = (json.loads(outputs[line].splitlines()[-1]) for line in outputs if line.startswith("grist run"))
     assert (calm["dataset"], calm["kept"], calm["dropped"]) == ("calm", 1, 2)
-    assert "too_loud" in said["grist show calm --lake lake"] and "shouting.too_loud" in said[why]
+    assert "too_loud" in outputs["grist show calm --lake lake"] and "shouting.too_loud" in outputs[why]
     assert "max_capitals" in (tree / "conf" / "calm.yaml").read_text()
-    drawn = said["grist sample reasoning --lake lake -n 4"]
+    drawn = outputs["grist sample reasoning --lake lake -n 4"]
     assert "Which hand holds the grain?" in drawn and chains["dataset"].startswith("reasoning")
     assert given_ruff(tree) == 0
 

@@ -31,14 +31,14 @@ def commands(page: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> dict[str, str]:
+def outputs(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> dict[str, str]:
     """What each command says, in a folder with a lake and the sample data; the folder itself by `folder`."""
     folder = tmp_path_factory.mktemp("pages")
     lakes = {page: folder / f"lake-{page}" for page in PAGES}
     documents(open_store(str(lakes["exchange"])), "web", TEXTS, shards=2)
     lake_builder.commit(open_store(str(lakes["architecture"])), "web", lake_builder.mixed_pages())
     (folder / "demo").symlink_to(sample)
-    said = {"folder": str(folder)}
+    outputs = {"folder": str(folder)}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for page, lake in lakes.items():
@@ -47,27 +47,29 @@ def said(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> dict[str, st
                 if line.startswith("grist ") and "--push" not in line:  # tests/orchestration/test_hub.py gives that one
                     done = CliRunner().invoke(app, shlex.split(line)[1:])
                     assert done.exit_code == 0, (line, done.output)
-                    said[line] = done.stdout
-    return said
+                    outputs[line] = done.stdout
+    return outputs
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_its_commands_are_given(said: dict[str, str], page: str) -> None:
-    assert [line for line in commands(page) if line.startswith("grist ") and not said.get(line, "--push" in line)] == []
+def test_its_commands_are_given(outputs: dict[str, str], page: str) -> None:
+    assert [
+        line for line in commands(page) if line.startswith("grist ") and not outputs.get(line, "--push" in line)
+    ] == []
 
 
-def test_what_architecture_shows_is_there(said: dict[str, str]) -> None:
-    plan, show, lineage, verify = (said[line] for line in commands("architecture"))
+def test_what_architecture_shows_is_there(outputs: dict[str, str]) -> None:
+    plan, show, lineage, verify = (outputs[line] for line in commands("architecture"))
     assert '"todo"' in plan and "web@v1" in show and "web@v1" in lineage and "nothing is wrong" in verify
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=NAMES)
-def test_python_of_exchange_runs(said: dict[str, str], block: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_python_of_exchange_runs(outputs: dict[str, str], block: str, tmp_path: Path, monkeypatch, capsys) -> None:
     for module in re.findall(r"^import (\w+)", block, re.MULTILINE):
         pytest.importorskip(module)
         if module == "datasets":
             monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.chdir(said["folder"])
+    monkeypatch.chdir(outputs["folder"])
     exec(compile(block, "docs/exchange.md", "exec"), {})
     shown = capsys.readouterr().out
     assert TEXTS[0] in shown or "30" in shown

@@ -132,9 +132,9 @@ def test_no_token_is_written_or_said(server: Hub, lake: Path, tmp_path: Path) ->
     assert (
         refused.exit_code == 1 and "the hub did not take" in refused.stderr and "The folder is whole" in refused.stderr
     )
-    said = done.output + refused.output + done.stderr + refused.stderr
+    output = done.output + refused.output + done.stderr + refused.stderr
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert TOKEN not in said and TOKEN.encode() not in written
+    assert TOKEN not in output and TOKEN.encode() not in written
 
 
 def test_what_cannot_be_pushed_is_said_before_anything_is_written(lake, tmp_path, monkeypatch) -> None:

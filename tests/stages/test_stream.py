@@ -128,6 +128,10 @@ def test_a_stream_says_where_it_stands_though_nobody_knows_its_end(store, tmp_pa
         list(Runner(store, workers=0, progress=Progress(terminal=False)).stream("plain", works(tmp_path, 3)))
         list(Runner(store, workers=0, progress=Progress(terminal=False)).stream("plain", works(tmp_path, 3)))
     begun, first, second = [record.getMessage() for record in caplog.records]
-    assert begun == "plain: begins" and first.startswith("plain: 3 pieces, ") and second == "plain: all 3 pieces done before"
+    assert (
+        begun == "plain: begins"
+        and first.startswith("plain: 3 pieces, ")
+        and second == "plain: all 3 pieces done before"
+    )
     list(Runner(store, workers=0, progress=Progress(terminal=True)).stream("plain", works(tmp_path, 5)))
     assert "5/?" in capsys.readouterr().err
