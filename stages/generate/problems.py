@@ -193,7 +193,7 @@ class Problems(SampleStage[Posed]):
         """The variant of a problem, and what it comes from."""
         solution, mark, gold = _text(row, str(self.answer)).rpartition(self.gold_after)
         if not mark:
-            raise BadSample("no_solution", self.answer)
+            raise BadSample("no_solution", str(self.answer))
         try:
             rows = list(variants(template(problem.question, solution, gold), self.variant, self.variant_seed))
         except NoTemplate as error:

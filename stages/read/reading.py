@@ -25,7 +25,7 @@ from gristmill.lake.inputs.files import BUFFER
 from gristmill.lake.inputs.sources import open_input, unchanged
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
-from gristmill.stages.containers import Item, OpenAt, Record, Unreadable
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable
 from gristmill.stages.containers.media import digests
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
@@ -107,6 +107,8 @@ class ReadStage(Stage[ReadPayload]):
 
     notes_media: ClassVar[bool] = False
     """Whether it notes the media of all records, from which a version has a table (stages/read/list_media.py)."""
+
+    read: ReadConfig  # a field of every such stage
 
     @abstractmethod
     def records(self, store: Store, payload: ReadPayload) -> Reading:
