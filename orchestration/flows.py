@@ -137,7 +137,7 @@ HELD = "Held"
 def _flow(name: str) -> Any:
     """The same flow by another name, which Prefect shows and counts apart. What is made from new versions, and when,
     prefect.yaml says."""
-    hooks = [stop_job_of]
+    hooks: list[Any] = [stop_job_of]
     return flow(name=name, persist_result=False, on_crashed=hooks, on_cancellation=hooks)(dataset)
 
 

@@ -8,11 +8,13 @@ where $GRIST_NOTIFY_URL says where to: a webhook that takes {"text": ...}, as th
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.types import SecretDict
 
 from gristmill.orchestration.stack.folder import POOL
 
@@ -31,7 +33,9 @@ def set_up(url: str) -> None:
         name="gristmill",
         url="{{webhook}}",
         json_data={"text": "{{subject}}\n{{body}}"},
-        secrets={"webhook": url},
+        headers=None,
+        cookies=None,
+        secrets=SecretDict({"webhook": url}),
     )
     saved = block.save(BLOCK, overwrite=True)
     automation = AutomationCore(
@@ -45,7 +49,7 @@ def set_up(url: str) -> None:
             threshold=1,
             within=timedelta(0),
         ),
-        actions=[SendNotification(block_document_id=saved, subject=SUBJECT, body=BODY)],
+        actions=[SendNotification(block_document_id=UUID(str(saved)), subject=SUBJECT, body=BODY)],
     )
     with get_client(sync_client=True) as client:
         there = client.read_automations_by_name(NAME)

@@ -15,9 +15,10 @@ from uuid import UUID
 import httpx
 from prefect import Task
 from prefect.client.orchestration import get_client
+from prefect.client.schemas import State
 from prefect.logging.loggers import task_run_logger
 from prefect.runtime import flow_run as current
-from prefect.states import Completed, Failed, Running, State
+from prefect.states import Completed, Failed, Running
 
 from gristmill.orchestration.jobs import Job
 from gristmill.stages.run.progress import BEGINS, DONE_BEFORE

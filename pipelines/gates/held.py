@@ -88,15 +88,16 @@ class Intake:
     @classmethod
     def of(cls, manifest: Manifest, base: Manifest | None = None) -> Intake:
         """`base`: the version that it extends."""
-        counts = [manifest.received.count, manifest.kept.count, manifest.quarantined.count]
+        received, kept, quarantined = manifest.received.count, manifest.kept.count, manifest.quarantined.count
         texts, most = _texts_of(manifest), float(manifest.recipe.get("max_quarantine_rate", MOST_QUARANTINED))
         if base is None:
-            return cls(str(manifest), str(manifest), *counts, texts, most)
-        before = [base.received.count, base.kept.count, base.quarantined.count]
+            return cls(str(manifest), str(manifest), received, kept, quarantined, texts, most)
+        received -= base.received.count
+        kept -= base.kept.count
+        quarantined -= base.quarantined.count
         old = _texts_of(base)
-        added = [now - then for now, then in zip(counts, before, strict=True)]
         texts = texts.less(old) if texts is not None and old is not None else None
-        return cls(f"what {manifest} added", str(manifest), *added, texts, most)
+        return cls(f"what {manifest} added", str(manifest), received, kept, quarantined, texts, most)
 
     @property
     def kept_rate(self) -> float:

@@ -110,8 +110,6 @@ class ReadStage(Stage[ReadPayload]):
     notes_media: ClassVar[bool] = False
     """Whether it notes the media of all records, from which a version has a table (stages/read/list_media.py)."""
 
-    read: ReadConfig  # a field of every such stage
-
     @abstractmethod
     def records(self, store: Store, payload: ReadPayload) -> Reading:
         """The records of a chunk, read and judged."""
