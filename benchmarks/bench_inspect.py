@@ -33,7 +33,7 @@ class Command(NamedTuple):
     """A command, and what is to be true of its answer."""
 
     arguments: tuple[str, ...]
-    told: Callable[[Any], Any]
+    read: Callable[[Any], Any]
     expected: Any
 
 
@@ -96,7 +96,7 @@ def measure(folder: Path, size: Nights, rounds: int) -> Report:
     for command in commands(size):
         name = " ".join(("grist", *command.arguments))
         answer = json.loads(timed(folder, (*command.arguments, "--json")).answer)
-        require_equal(name, [command.told(answer)], [command.expected])
+        require_equal(name, [command.read(answer)], [command.expected])
         runs = [timed(folder, command.arguments) for _ in range(rounds)]
         cpu = figure([1000 * run.cpu for run in runs])
         rows.append(Row(f"{name}: CPU", cpu, "ms", "its answer, against what the lake was made of"))

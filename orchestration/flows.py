@@ -131,12 +131,11 @@ def _is_away(error: BaseException) -> bool:
 
 
 HELD = "Held"
-"""The name of the state of a run whose version is there, but goes no further: not failed, and not to be overlooked."""
+"""The state of a run whose version is there, but goes no further: not failed, and not to be overlooked."""
 
 
 def _flow(name: str) -> Any:
-    """The same flow by another name, which Prefect shows and counts apart. What is made from new versions, and when,
-    prefect.yaml says."""
+    """The same flow by another name, which Prefect shows and counts apart (prefect.yaml)."""
     hooks: list[Any] = [stop_job_of]
     return flow(name=name, persist_result=False, on_crashed=hooks, on_cancellation=hooks)(dataset)
 
@@ -145,8 +144,7 @@ nightly, weekly, mixing, training = _flow("nightly"), _flow("weekly"), _flow("mi
 
 
 def reap(jobs: Jobs, log: Any) -> None:
-    """Ends flow runs whose process died with its worker, and stops the jobs of flow runs that are over: whoever waits
-    for one attaches to nothing that may be stopped."""
+    """Ends flow runs whose process died, and stops jobs of flow runs that are over: nobody is to attach to those."""
     try:
         for run in end_orphans(prefect_server(), POOL, str(current.id or "")):
             log.warning("flow run %s was %s, but its process is gone: it is %s now", run.name, run.was, run.now)

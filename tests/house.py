@@ -45,9 +45,11 @@ class House:
         return self.stack.prefect.ask(path, body, timeout=PATIENCE)
 
     def lake(self, name: str) -> str:
+        """The address of one of its lakes."""
         return str(self.folder / name)
 
     def versions(self, name: str) -> list[str]:
+        """The content digests of `web` in a lake, in order."""
         versions = Versions(open_store(self.lake(name)))
         return [versions.manifest("web", number).digest for number in versions.numbers("web")]
 
@@ -59,9 +61,11 @@ class House:
         return sorted((job for job in jobs if job["submission_id"]), key=lambda job: job["submission_id"])
 
     def live(self, name: str) -> list[str]:
+        """Ids of this lake's jobs that have not ended."""
         return [job["submission_id"] for job in self.jobs(name) if job["status"] in ("PENDING", "RUNNING")]
 
     def deployment(self, name: str) -> str:
+        """The id of a deployment."""
         return next(
             str(deployment["id"])
             for deployment in health.deployments(self.stack.prefect, POOL)
@@ -76,6 +80,7 @@ class House:
         return str(self.ask(path, body)["id"])
 
     def state(self, run: str) -> tuple[str, str]:
+        """(name, message) of the state of a flow run."""
         state = self.ask(f"/flow_runs/{run}")["state"]
         return state["name"], state["message"] or ""
 
@@ -85,6 +90,7 @@ class House:
         return [*self.settings, "recipe.extends=web", f"recipe.inputs=['{self.folder}/crawl/*']"]
 
     def ended(self, run: str) -> tuple[str, str]:
+        """The state in which a flow run ends, which is waited for."""
         return until(lambda: (s := self.state(run))[0] in OVER and s, f"the end of flow run {run}")
 
     def held(self, name: str, run: str, receipts: int = 0) -> Identity:
@@ -102,9 +108,11 @@ class House:
         return until(look, f"a driver for {name} with {receipts} receipts")
 
     def receipts(self, name: str) -> int:
+        """How many receipts a lake has."""
         return sum(1 for _ in Path(self.lake(name), "receipts").rglob("*.json"))
 
     def flow(self, run: str) -> Identity:
+        """The process of a flow run."""
         wanted = f"PREFECT__FLOW_RUN_ID={run}".encode()
         candidates = [process for process in self.stack.family() if wanted in read(process, "environ").split(b"\0")]
         flows = [
@@ -124,6 +132,7 @@ class House:
 
 
 def read(process: Identity, what: str) -> bytes:
+    """A file of /proc about a process; empty where it is gone."""
     try:
         return (processes.PROC / str(process.pid) / what).read_bytes()
     except OSError:

@@ -16,12 +16,12 @@ QUANTITY = {"type": "string", "pattern": r"^\d+(\.\d+)?(m|[KMGT]i?)?$"}
 LABELS = {"type": "object", "additionalProperties": TEXT}
 
 
-def some(schema: dict[str, Any]) -> dict[str, Any]:
+def many(schema: dict[str, Any]) -> dict[str, Any]:
     """A list of these, not empty."""
     return {"type": "array", "items": schema, "minItems": 1}
 
 
-def thing(required: str = "", **properties: dict[str, Any]) -> dict[str, Any]:
+def fields(required: str = "", **properties: dict[str, Any]) -> dict[str, Any]:
     """An object with these fields and no other."""
     return {
         "type": "object",
@@ -31,70 +31,72 @@ def thing(required: str = "", **properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-KEY = thing("name key", name=NAME, key=TEXT)
+KEY = fields("name key", name=NAME, key=TEXT)
 ENV = {
     "oneOf": [
-        thing("name value", name=TEXT, value=TEXT),
-        thing("name valueFrom", name=TEXT, valueFrom=thing("secretKeyRef", secretKeyRef=KEY)),
+        fields("name value", name=TEXT, value=TEXT),
+        fields("name valueFrom", name=TEXT, valueFrom=fields("secretKeyRef", secretKeyRef=KEY)),
     ]
 }
-ENV_FROM = thing(configMapRef=thing("name", name=NAME), secretRef=thing("name", name=NAME))
+ENV_FROM = fields(configMapRef=fields("name", name=NAME), secretRef=fields("name", name=NAME))
 RESOURCES = {
     "type": "object",
     "additionalProperties": QUANTITY,
     "propertyNames": {"enum": ["cpu", "memory", "nvidia.com/gpu"]},
 }
-PROBE = thing(
+PROBE = fields(
     periodSeconds=COUNT,
-    tcpSocket=thing("port", port=COUNT),
-    exec=thing("command", command=some(TEXT)),
+    tcpSocket=fields("port", port=COUNT),
+    exec=fields("command", command=many(TEXT)),
 )
-CONTAINER = thing(
+CONTAINER = fields(
     "name image",
     name=NAME,
     image=TEXT,
-    command=some(TEXT),
-    args=some(TEXT),
-    env=some(ENV),
-    envFrom=some(ENV_FROM),
-    ports=some(thing("name containerPort", name=NAME, containerPort=COUNT)),
-    resources=thing("requests", requests=RESOURCES, limits=RESOURCES),
+    command=many(TEXT),
+    args=many(TEXT),
+    env=many(ENV),
+    envFrom=many(ENV_FROM),
+    ports=many(fields("name containerPort", name=NAME, containerPort=COUNT)),
+    resources=fields("requests", requests=RESOURCES, limits=RESOURCES),
     readinessProbe=PROBE,
-    volumeMounts=some(thing("name mountPath", name=NAME, mountPath=TEXT)),
+    volumeMounts=many(fields("name mountPath", name=NAME, mountPath=TEXT)),
 )
-POD = thing(
+POD = fields(
     "containers",
-    containers=some(CONTAINER),
-    volumes=some(
-        thing("name emptyDir", name=NAME, emptyDir=thing("sizeLimit", medium={"enum": ["Memory"]}, sizeLimit=QUANTITY))
+    containers=many(CONTAINER),
+    volumes=many(
+        fields(
+            "name emptyDir", name=NAME, emptyDir=fields("sizeLimit", medium={"enum": ["Memory"]}, sizeLimit=QUANTITY)
+        )
     ),
     nodeSelector=LABELS,
-    tolerations=some(thing("key operator effect", key=TEXT, operator={"enum": ["Exists", "Equal"]}, effect=TEXT)),
+    tolerations=many(fields("key operator effect", key=TEXT, operator={"enum": ["Exists", "Equal"]}, effect=TEXT)),
     terminationGracePeriodSeconds=COUNT,
     enableServiceLinks=YES_NO,
     restartPolicy={"enum": ["OnFailure", "Never", "Always"]},
 )
-TEMPLATE = thing("spec", metadata=thing("labels", labels=LABELS), spec=POD)
-SELECTOR = thing("matchLabels", matchLabels=LABELS)
-CLAIM = thing(
+TEMPLATE = fields("spec", metadata=fields("labels", labels=LABELS), spec=POD)
+SELECTOR = fields("matchLabels", matchLabels=LABELS)
+CLAIM = fields(
     "metadata spec",
-    metadata=thing("name", name=NAME),
-    spec=thing(
+    metadata=fields("name", name=NAME),
+    spec=fields(
         "accessModes resources",
-        accessModes=some({"enum": ["ReadWriteOnce", "ReadWriteMany"]}),
-        resources=thing("requests", requests=thing("storage", storage=QUANTITY)),
+        accessModes=many({"enum": ["ReadWriteOnce", "ReadWriteMany"]}),
+        resources=fields("requests", requests=fields("storage", storage=QUANTITY)),
     ),
 )
 START_PARAMS = {"type": "object", "additionalProperties": TEXT}  # numbers in quotes: KubeRay refuses others
-RAY_CLUSTER = thing(
+RAY_CLUSTER = fields(
     "rayVersion headGroupSpec workerGroupSpecs",
     rayVersion={"type": "string", "pattern": r"^\d+\.\d+\.\d+$"},
-    authOptions=thing("mode", mode={"enum": ["token", "disabled"]}),
+    authOptions=fields("mode", mode={"enum": ["token", "disabled"]}),
     enableInTreeAutoscaling=YES_NO,
-    autoscalerOptions=thing(idleTimeoutSeconds=COUNT),
-    headGroupSpec=thing("rayStartParams template", rayStartParams=START_PARAMS, template=TEMPLATE),
-    workerGroupSpecs=some(
-        thing(
+    autoscalerOptions=fields(idleTimeoutSeconds=COUNT),
+    headGroupSpec=fields("rayStartParams template", rayStartParams=START_PARAMS, template=TEMPLATE),
+    workerGroupSpecs=many(
+        fields(
             "groupName minReplicas maxReplicas rayStartParams template",
             groupName=NAME,
             replicas=COUNT,
@@ -105,7 +107,7 @@ RAY_CLUSTER = thing(
         )
     ),
 )
-RAY_JOB = thing(
+RAY_JOB = fields(
     "entrypoint",
     entrypoint=TEXT,
     clusterSelector=LABELS,
@@ -116,23 +118,23 @@ RAY_JOB = thing(
     ttlSecondsAfterFinished=COUNT,
 )
 SPECS = {
-    ("v1", "Service"): thing(
+    ("v1", "Service"): fields(
         "selector ports",
         selector=LABELS,
-        ports=some(thing("name port targetPort", name=NAME, port=COUNT, targetPort=COUNT)),
+        ports=many(fields("name port targetPort", name=NAME, port=COUNT, targetPort=COUNT)),
     ),
-    ("apps/v1", "Deployment"): thing(
+    ("apps/v1", "Deployment"): fields(
         "replicas selector template", replicas=COUNT, selector=SELECTOR, template=TEMPLATE
     ),
-    ("apps/v1", "StatefulSet"): thing(
+    ("apps/v1", "StatefulSet"): fields(
         "serviceName replicas selector template",
         serviceName=NAME,
         replicas=COUNT,
         selector=SELECTOR,
         template=TEMPLATE,
-        volumeClaimTemplates=some(CLAIM),
+        volumeClaimTemplates=many(CLAIM),
     ),
-    ("batch/v1", "Job"): thing("template", backoffLimit=COUNT, template=TEMPLATE),
+    ("batch/v1", "Job"): fields("template", backoffLimit=COUNT, template=TEMPLATE),
     ("ray.io/v1", "RayCluster"): RAY_CLUSTER,
     ("ray.io/v1", "RayJob"): RAY_JOB,
 }
@@ -143,13 +145,13 @@ def schema_of(api: str, kind: str) -> dict[str, Any]:
     """The schema of a whole object. Raises KeyError for a kind that deploy/ does not use."""
     metadata = {
         "oneOf": [
-            thing("name", name=NAME, namespace=NAME, labels=LABELS),
-            thing("generateName", generateName=TEXT, namespace=NAME),
+            fields("name", name=NAME, namespace=NAME, labels=LABELS),
+            fields("generateName", generateName=TEXT, namespace=NAME),
         ]
     }
     head = {"apiVersion": TEXT, "kind": TEXT, "metadata": metadata}
     if (api, kind) == ("v1", "Namespace"):
-        return thing("apiVersion kind metadata", **head)
+        return fields("apiVersion kind metadata", **head)
     if (api, kind) == ("v1", "ConfigMap"):
-        return thing("apiVersion kind metadata data", **head, data=LABELS)
-    return thing("apiVersion kind metadata spec", **head, spec=SPECS[api, kind])
+        return fields("apiVersion kind metadata data", **head, data=LABELS)
+    return fields("apiVersion kind metadata spec", **head, spec=SPECS[api, kind])

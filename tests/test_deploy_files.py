@@ -87,8 +87,8 @@ def test_every_name_that_an_object_refers_to_is_there():
     ray = cluster["metadata"]["name"]
     # KubeRay makes the head's service and, in token mode, a secret of the cluster's name
     services.add(f"{ray}-head-svc")
-    said = "".join((DEPLOY / "settings.yaml").read_text().splitlines(keepends=True)[:10])
-    secrets = {*re.findall(r"create secret generic ([a-z-]+)", said), ray}
+    head = "".join((DEPLOY / "settings.yaml").read_text().splitlines(keepends=True)[:10])
+    secrets = {*re.findall(r"create secret generic ([a-z-]+)", head), ray}
     for pod in (pod for item in objects for pod in pods(item)):
         volumes = {volume["name"] for volume in pod.get("volumes", [])}
         claims = {"data"}

@@ -146,11 +146,11 @@ def test_after_kill_9_of_everything_the_doctor_says_what_is_lost_and_up_mends_it
         processes.send(process, SIGKILL)
         until(lambda process=process: not processes.alive(process), "its death")  # type: ignore[misc]
     assert house.state(run)[0] == "Running"
-    said = doctor(house)
-    assert "it was killed, or ended by itself; no flow run starts meanwhile" in said["worker"]
-    (name,) = (name for name in said if name.startswith("flow run "))
-    assert "is Running, but its process is gone -> `grist up`" in said[name]
-    assert "its flow run" in said[f"job {job}"] and "`ray job stop`" in said[f"job {job}"]
+    checks = doctor(house)
+    assert "it was killed, or ended by itself; no flow run starts meanwhile" in checks["worker"]
+    (name,) = (name for name in checks if name.startswith("flow run "))
+    assert "is Running, but its process is gone -> `grist up`" in checks[name]
+    assert "its flow run" in checks[f"job {job}"] and "`ray job stop`" in checks[f"job {job}"]
     head, server = stack.process("ray"), stack.process("prefect")
     assert head is not None and server is not None
     processes.send(head, SIGKILL)
@@ -158,8 +158,8 @@ def test_after_kill_9_of_everything_the_doctor_says_what_is_lost_and_up_mends_it
     assert "its jobs died with it and are forgotten" in doctor(house)["ray"]
     processes.send(server, SIGKILL)
     until(lambda: not processes.alive(server), "the server's death")
-    said = doctor(house)
-    assert "no schedule fires meanwhile" in said["prefect"] and "`grist up`" in said["flow runs"]
+    checks = doctor(house)
+    assert "no schedule fires meanwhile" in checks["prefect"] and "`grist up`" in checks["flow runs"]
     lines: list[str] = []
     up(stack, cpus=2, say=lines.append)
     assert any("but its process is gone: it is Crashed now" in line for line in lines), lines

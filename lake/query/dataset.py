@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gristmill.lake.accounts.ledger import SCHEMA, sort
-from gristmill.lake.query.html import as_html
+from gristmill.lake.query.python.html import as_html
 from gristmill.lake.query.query import resolve_usable
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import generations, iter_batches, open_parquet, read_table
@@ -21,7 +21,7 @@ from gristmill.lake.versions.versions import Versions
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gristmill.lake.query.torch_data import Records, Windows
+    from gristmill.lake.query.python.torch_data import Records, Windows
 
 
 class Dataset:
@@ -97,7 +97,7 @@ class Dataset:
         tensors (`input_ids`, `loss_mask`, `cu_seqlens`, ...), for a `DataLoader` with batch_size=None. `rank` of
         `world` reads its part. Raises as `to_arrow`, but for windows; ValueError for columns of windows, a wrong rank.
         """
-        from gristmill.lake.query.torch_data import Records, Windows
+        from gristmill.lake.query.python.torch_data import Records, Windows
 
         if self.manifest.form == "windows":
             if columns is not None:

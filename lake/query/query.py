@@ -107,9 +107,9 @@ def list_datasets(versions: Versions) -> list[DatasetRow]:
 def list_versions(versions: Versions, name: str) -> list[VersionRow]:
     """Every version of a dataset, newest first. Raises NoSuchVersion if there is no such dataset."""
     require_dataset(versions, name)
-    tags, gone, told = versions.tags(name), versions.withdrawn(name), Catalogue(versions).of(name)
-    rows = {number: _row(summary, tags, gone) for number, summary in told.summaries.items()}
-    rows |= {number: _problem_row(name, number, problem, tags, gone) for number, problem in told.problems.items()}
+    tags, gone, listing = versions.tags(name), versions.withdrawn(name), Catalogue(versions).of(name)
+    rows = {number: _row(summary, tags, gone) for number, summary in listing.summaries.items()}
+    rows |= {number: _problem_row(name, number, problem, tags, gone) for number, problem in listing.problems.items()}
     return [rows[number] for number in sorted(rows, reverse=True)]
 
 

@@ -119,7 +119,7 @@ class _Survey:
         self._digests: dict[str, str] = {}
         self._named: list[tuple[str, str, VersionRef]] = []
         self.witnesses: dict[str, list[Witness]] = {}  # of the suppression list
-        self._told: dict[tuple[str, int], str] = {}  # the digest of each version's summary
+        self._summaries: dict[tuple[str, int], str] = {}  # the digest of each version's summary
         if wanted is None:
             self.findings += [Finding("warning", f.what, f.key, (), f.message) for f in self.listed.faults]
         for slot in read_slots(store, self.listed):
@@ -128,7 +128,7 @@ class _Survey:
             if slot.manifest is not None:
                 self.witnesses.setdefault(slot.dataset, []).append(Witness.of(slot.manifest))
             if slot.summary is not None:
-                self._told[slot.dataset, slot.version] = slot.summary.fingerprint
+                self._summaries[slot.dataset, slot.version] = slot.summary.fingerprint
             if slot.manifest is not None and not slot.withdrawn:
                 self._add(slot, slot.manifest)
                 self._digests[str(slot)] = slot.manifest.digest
@@ -164,7 +164,7 @@ class _Survey:
                     yield _of_object(ref, ("corrupt", f"cannot be read ({error})"), self.harmed(ref.sha256))
                 continue
             for row in rows:
-                there = self._told.get((row.dataset, row.version))
+                there = self._summaries.get((row.dataset, row.version))
                 if there not in (None, row.fingerprint):
                     message = f"history {ref.sha256[:12]} does not say of {row} what its manifest does. {DEFECT}"
                     yield Finding("error", "history", ref.sha256, self.harmed(ref.sha256), message)

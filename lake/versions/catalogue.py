@@ -22,7 +22,7 @@ from gristmill.lake.versions.versions import Versions
 
 
 @dataclass(frozen=True)
-class Told:
+class Listing:
     """What is known of a dataset's versions: `summaries` by number, and of others, in `problems`, why they cannot be
     read."""
 
@@ -39,22 +39,22 @@ class Catalogue:
 
     def __init__(self, versions: Versions) -> None:
         self.versions = versions
-        self._told: dict[str, Told] = {}
+        self._listings: dict[str, Listing] = {}
 
-    def of(self, name: str) -> Told:
+    def of(self, name: str) -> Listing:
         """All versions of a dataset; `warn` of the lake's versions is told of those that cannot be read."""
-        if name not in self._told:
-            self._told[name] = _read(self.versions, name)
-        return self._told[name]
+        if name not in self._listings:
+            self._listings[name] = _read(self.versions, name)
+        return self._listings[name]
 
     def summary(self, name: str, version: int) -> Summary:
         """Of one version. Raises NoSuchVersion, Unreadable."""
-        told = self.of(name)
-        if version in told.problems:
-            raise Unreadable(told.problems[version])
-        if version not in told.summaries:
+        listing = self.of(name)
+        if version in listing.problems:
+            raise Unreadable(listing.problems[version])
+        if version not in listing.summaries:
             return self.versions.read(name, version)[1]  # raises NoSuchVersion, unless it was committed just now
-        return told.summaries[version]
+        return listing.summaries[version]
 
     def ancestors(self, manifest: Manifest) -> Iterator[Summary]:
         """The versions that this one extends, newest first. Raises NoSuchVersion, Unreadable."""
@@ -70,29 +70,29 @@ class Catalogue:
             child, ref = str(at), at.parent
 
 
-def _read(versions: Versions, name: str) -> Told:
-    sizes, withdrawn, told = versions.slots(name), versions.withdrawn(name), Told()
+def _read(versions: Versions, name: str) -> Listing:
+    sizes, withdrawn, listing = versions.slots(name), versions.withdrawn(name), Listing()
     for number in set(range(1, max(sizes, default=0))) - sizes.keys():
-        _cannot_be_read(versions, told, number, missing(name, number))
+        _cannot_be_read(versions, listing, number, missing(name, number))
     todo = sorted(sizes, reverse=True)
     blocks: tuple[ObjectRef, ...] = ()
     while todo and not blocks:  # the newest, until one has a history; none has that an earlier release wrote
         part, todo = todo[:BLOCK], todo[BLOCK:]
-        manifests = _one_by_one(versions, name, part, told)
+        manifests = _one_by_one(versions, name, part, listing)
         histories = [blocks_of(m.attachments) for m in manifests if m.version not in withdrawn]
         blocks = max(histories, key=covered, default=())
     rows = {row.version: row for row in _rows(versions, name, blocks)}
     end = rows.get(covered(blocks))
-    following = told.summaries.get(covered(blocks) + 1)
+    following = listing.summaries.get(covered(blocks) + 1)
     if end is not None and following is not None and following.previous != end.manifest:
         versions.warn(
             f"{name}@v{end.version}: its manifest is not the one that v{following.version} was committed after"
         )
         rows = {}
     intact = {n: rows[n] for n in todo if n in rows and rows[n].manifest_bytes == sizes[n]}
-    told.summaries.update(intact)
-    _one_by_one(versions, name, [number for number in todo if number not in intact], told)
-    return told
+    listing.summaries.update(intact)
+    _one_by_one(versions, name, [number for number in todo if number not in intact], listing)
+    return listing
 
 
 def _rows(versions: Versions, name: str, blocks: Sequence[ObjectRef]) -> Iterator[Summary]:
@@ -110,8 +110,8 @@ def _rows(versions: Versions, name: str, blocks: Sequence[ObjectRef]) -> Iterato
             yield from part
 
 
-def _one_by_one(versions: Versions, name: str, numbers: Sequence[int], told: Told) -> list[Manifest]:
-    """Reads these versions, and adds them to what is told. Returns those that could be read."""
+def _one_by_one(versions: Versions, name: str, numbers: Sequence[int], listing: Listing) -> list[Manifest]:
+    """Reads these versions, and adds them to the listing. Returns those that could be read."""
 
     def read(number: int) -> tuple[Manifest, Summary] | str:
         try:
@@ -123,13 +123,13 @@ def _one_by_one(versions: Versions, name: str, numbers: Sequence[int], told: Tol
     with ThreadPoolExecutor(8) as pool:  # many small GETs; a remote store answers them side by side
         for number, outcome in zip(numbers, pool.map(read, numbers), strict=True):
             if isinstance(outcome, str):
-                _cannot_be_read(versions, told, number, outcome)
+                _cannot_be_read(versions, listing, number, outcome)
                 continue
-            manifest, told.summaries[number] = outcome
+            manifest, listing.summaries[number] = outcome
             manifests.append(manifest)
     return manifests
 
 
-def _cannot_be_read(versions: Versions, told: Told, number: int, problem: str) -> None:
-    told.problems[number] = problem
+def _cannot_be_read(versions: Versions, listing: Listing, number: int, problem: str) -> None:
+    listing.problems[number] = problem
     versions.warn(problem)

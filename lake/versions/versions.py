@@ -21,7 +21,6 @@ from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.versions import history
 from gristmill.lake.versions.folded import Unfolder
-from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import (
     FORMAT,
     RESTORE,
@@ -91,12 +90,12 @@ class Versions:
         """A version, compared with its seal and its slot. Raises NoSuchVersion, Unreadable, DamagedObject."""
         return self._manifest(name, version, self._in_slot(name, version))
 
-    def read(self, name: str, version: int) -> tuple[Manifest, Summary]:
+    def read(self, name: str, version: int) -> tuple[Manifest, history.Summary]:
         """A version, and the summary that later ones have of it. Raises as `manifest`."""
         file = self._in_slot(name, version)
         manifest = self._manifest(name, version, file)
         with self._naming(name, version):
-            return manifest, Summary.of(manifest, file)
+            return manifest, history.Summary.of(manifest, file)
 
     def _manifest(self, name: str, version: int, file: bytes) -> Manifest:
         with self._naming(name, version):
@@ -185,8 +184,7 @@ class Versions:
         """Takes the next slot. With `expected_parent` (0: none yet) only the slot right after it (and after
         versions withdrawn since) will do.
 
-        Returns an equal run's version if that one was first. Raises BalanceError, CommitConflict, or
-        MissingObjects.
+        Returns an equal run's version if that one was first. Raises BalanceError, CommitConflict, MissingObjects.
         """
         check_name(draft.dataset)
         draft.check()
@@ -252,7 +250,6 @@ class Versions:
 
     def missing(self, refs: Iterable[ObjectRef]) -> list[str]:
         """One line for every object that is not there or has another size."""
-
         return missing(self.store, refs)
 
     def tags(self, name: str) -> dict[str, int]:
@@ -292,7 +289,7 @@ class Versions:
         return reasons
 
     def withdraw(self, name: str, version: int, reason: str) -> None:
-        """Marks a version as taken down: no root for gc, never returned by its run key. The first reason stays."""
+        """Takes a version down: no root for gc, never returned by its run key. The first reason stays."""
         self.manifest(name, version)
         create_withdrawal(self.store, name, version, reason)
 

@@ -20,24 +20,25 @@ from typing import Annotated, Any
 import typer
 
 from gristmill import place
-from gristmill.orchestration.cli import ask as cli_ask
 from gristmill.orchestration.cli import audit as cli_audit
-from gristmill.orchestration.cli import evaluate as cli_evaluate
 from gristmill.orchestration.cli import exchange as cli_exchange
 from gristmill.orchestration.cli import forget as cli_forget
-from gristmill.orchestration.cli import hf as cli_hf
 from gristmill.orchestration.cli import keep as cli_keep
 from gristmill.orchestration.cli import kickoff as cli_kickoff
 from gristmill.orchestration.cli import lake as cli_lake
 from gristmill.orchestration.cli import report as cli_report
 from gristmill.orchestration.cli import runs as cli_runs
-from gristmill.orchestration.cli import serve as cli_serve
+from gristmill.orchestration.cli import sample as cli_sample
 from gristmill.orchestration.cli import similar as cli_similar
 from gristmill.orchestration.cli import stack as cli_stack
-from gristmill.orchestration.cli import tokenizer as cli_tokenizer
-from gristmill.orchestration.cli import train as cli_train
 from gristmill.orchestration.cli.complete import complete_config
 from gristmill.orchestration.cli.examples import epilog
+from gristmill.orchestration.cli.models import ask as cli_ask
+from gristmill.orchestration.cli.models import evaluate as cli_evaluate
+from gristmill.orchestration.cli.models import hf as cli_hf
+from gristmill.orchestration.cli.models import serve as cli_serve
+from gristmill.orchestration.cli.models import tokenizer as cli_tokenizer
+from gristmill.orchestration.cli.models import train as cli_train
 from gristmill.orchestration.ending import without_destructors
 from gristmill.orchestration.show.terminal import Grist, JsonOption, LakeOption, answer
 from gristmill.pipelines.settings.exits import BROKEN_PIPE, help_text
@@ -154,7 +155,7 @@ def sample_data(
 
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _TRAINED = (cli_runs.runs, cli_runs.lr_fit)
-_ASK = (cli_lake.why, cli_lake.diff, cli_lake.sample, cli_similar.similar, cli_audit.audit, cli_report.report)
+_ASK = (cli_lake.why, cli_lake.diff, cli_sample.sample, cli_similar.similar, cli_audit.audit, cli_report.report)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
 _COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve, cli_ask.ask)

@@ -26,9 +26,9 @@ def runs(stack: Stack) -> list[Finding]:
         for run in left
     ]
     for name, seconds in waiting:
-        found = f"is Pending for {seconds:.0f} s: whoever took it died before its process began"
-        findings.append(Finding(f"flow run {name}", WARN, found, "`prefect flow-run cancel`, and start it again"))
+        state = f"is Pending for {seconds:.0f} s: whoever took it died before its process began"
+        findings.append(Finding(f"flow run {name}", WARN, state, "`prefect flow-run cancel`, and start it again"))
     for id, run_name in jobs:
-        found = f"runs, but its flow run {run_name} is over"
-        findings.append(Finding(f"job {id}", WARN, found, "the next flow run stops it; or `ray job stop` now"))
+        state = f"runs, but its flow run {run_name} is over"
+        findings.append(Finding(f"job {id}", WARN, state, "the next flow run stops it; or `ray job stop` now"))
     return findings or [Finding("flow runs", OK, "each has its process, and each job its flow run")]

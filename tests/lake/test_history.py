@@ -91,10 +91,10 @@ def test_questions_over_three_hundred_versions_read_a_few_objects(grown: Store) 
 def test_a_summary_says_what_the_manifest_does(grown: Store) -> None:
     warnings: list[str] = []
     versions = Versions(grown, warnings.append)
-    told = Catalogue(versions).of("web")
-    assert sorted(told.summaries) == list(range(1, NIGHTS + 1)) and not told.problems and not warnings
+    listing = Catalogue(versions).of("web")
+    assert sorted(listing.summaries) == list(range(1, NIGHTS + 1)) and not listing.problems and not warnings
     for number in (1, 8, 9, 64, 65, 256, 292, NIGHTS):
-        assert told.summaries[number] == versions.read("web", number)[1]
+        assert listing.summaries[number] == versions.read("web", number)[1]
     newest, oldest = list_versions(versions, "web")[:: NIGHTS - 1]
     assert (newest.version, newest.kept, newest.at) == (NIGHTS, NIGHTS, "night 299")
     assert (oldest.version, oldest.kept, oldest.at) == (1, 1, "night 0")

@@ -151,15 +151,15 @@ def test_a_server_that_is_away_costs_the_stages_and_nothing_else(client, monkeyp
         raise httpx.ConnectError("no")
 
     monkeypatch.setattr(client, "create_task_run", away)
-    said: list[str] = []
+    warnings: list[str] = []
 
     class Log:
         def warning(self, text: str, *args: object) -> None:
-            said.append(text % args)
+            warnings.append(text % args)
 
     lines = ["12:00:00 INFO scan: begins, 2 pieces", "12:00:00 INFO extract: begins, 2 pieces"]
     assert len(list(stage_runs.shown_by_stages(iter(lines), Log()))) == 2
-    assert said == ["stages of this job are not shown: Prefect's server is away (no)"]
+    assert warnings == ["stages of this job are not shown: Prefect's server is away (no)"]
 
 
 class Server:
@@ -198,8 +198,8 @@ def test_what_a_gate_holds_is_not_announced_until_it_is_accepted(versions):
         events_filter=lambda body: {"total": sum(id in seen for id in body["filter"]["id"]["id"])},
         events=lambda events: seen.extend(event["id"] for event in events),
     )
-    one = draft("web", "empty", ["f" * 64])
-    nothing = versions.commit(one.model_copy(update={"kept": Tally(), "dropped": one.received}))
+    empty = draft("web", "empty", ["f" * 64])
+    nothing = versions.commit(empty.model_copy(update={"kept": Tally(), "dropped": empty.received}))
     about = (server, versions, nothing, "s3://lake")
     (reason,) = pass_on(*about, Gates(), [])
     assert reason.startswith("kept rate: web@v4 kept 0 of 1") and not seen

@@ -6,8 +6,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gristmill.orchestration.cli import serve as cli_serve
 from gristmill.orchestration.cli.main import app
+from gristmill.orchestration.cli.models import serve as cli_serve
 
 
 @pytest.mark.parametrize(

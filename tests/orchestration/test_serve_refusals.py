@@ -12,8 +12,8 @@ from serving import HELLO, WEATHER, Running, chat, serving, text, texts
 from typer.testing import CliRunner
 from waiting import PATIENCE
 
-from gristmill.orchestration.cli import serve as cli_serve
 from gristmill.orchestration.cli.main import app
+from gristmill.orchestration.cli.models import serve as cli_serve
 
 
 def refused(server: Running, path: str, **fields: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gristmill.model.phi4.config import DTYPES
-from gristmill.orchestration.cli.serve import check_device, load_with_tokenizer
+from gristmill.orchestration.cli.models.serve import check_device, load_with_tokenizer
 from gristmill.orchestration.show.terminal import JsonOption, LakeOption, answer
 
 if TYPE_CHECKING:

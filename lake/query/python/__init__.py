@@ -1,0 +1,1 @@
+"""What a version is to Python: a table in a notebook, records and windows for PyTorch."""

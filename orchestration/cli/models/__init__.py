@@ -1,0 +1,1 @@
+"""Commands that train, evaluate, ask, serve, import and export models."""
