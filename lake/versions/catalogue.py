@@ -86,7 +86,8 @@ def _read(versions: Versions, name: str) -> Listing:
     following = listing.summaries.get(covered(blocks) + 1)
     if end is not None and following is not None and following.previous != end.manifest:
         versions.warn(
-            f"{name}@v{end.version}: its manifest is not the one that v{following.version} was committed after"
+            f"{name}@v{end.version}: its manifest is not the one that {name}@v{following.version} was committed after:"
+            " `grist verify` says which of the two was changed"
         )
         rows = {}
     intact = {n: rows[n] for n in todo if n in rows and rows[n].manifest_bytes == sizes[n]}
