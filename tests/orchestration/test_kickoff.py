@@ -66,6 +66,9 @@ def test_a_plan_runs_nothing(graphs, capsys):
     assert run(graphs.asked(nodes(graphs)), plan=True) == 0 and not RUNS
     table = capsys.readouterr().out
     assert "2 nodes, 0 done, 2 to run" in table and "unknown, no receipt tells of any of them" in table
+    assert run(graphs.asked(nodes(graphs), only=("b",)), plan=True) == 0
+    table = capsys.readouterr().out
+    assert "held" in table and "by a" in table and "2 nodes, 0 done, 1 held, 0 to run" in table
     answered(graphs, capsys)
     graphs.lines("b", 2)
     code, document = answered(graphs, capsys, plan=True)
