@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gristmill.pipelines.settings.config import BadConfig
@@ -59,6 +59,11 @@ class Secrets:
                 raise BadConfig(
                     f"{what} holds a secret after {match['where']!r}, which Ray and Prefect would show: {_INSTEAD}"
                 )
+
+    def check_settings(self, settings: Iterable[str]) -> None:
+        """Raises BadConfig for a setting `a.b=value` that holds a secret; it says which key."""
+        for setting in settings:
+            self.check(setting, f"settings: {setting.partition('=')[0]}")
 
 
 _INSTEAD = "leave it out, and give credentials to worker and jobs by their environment (AWS_* and so on)"

@@ -41,9 +41,7 @@ class Asked:
         """Raises BadConfig for what no run could use: also for a secret, which Prefect would show."""
         source = Path(config) if isinstance(config, str) else config
         outline = [_PLACE.sub(r"\1@v1", setting) for setting in settings]
-        secrets = Secrets.of_environment()
-        for setting in settings:
-            secrets.check(setting, f"settings: {setting.partition('=')[0]}")
+        Secrets.of_environment().check_settings(settings)
         return cls(source, tuple(settings), resolve(Request(source, tuple(outline), lake), in_job=True))
 
     @property

@@ -16,7 +16,6 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "eval": "grist eval sft@v1 --on held-out@v1",
         "report": "grist report web@v1",
         "sample-data": "grist sample-data demo --pages 300",
-        "evolve": "grist evolve train.jsonl --out variants.jsonl --per-problem 4",
         "ls": "grist ls web",
         "log": "grist log web",
         "show": "grist show web@v1",

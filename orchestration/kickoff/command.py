@@ -18,7 +18,7 @@ from gristmill.orchestration.kickoff.summary import summary
 from gristmill.orchestration.show.terminal import answer, plain
 from gristmill.pipelines.kickoff.bring import End
 from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
-from gristmill.pipelines.kickoff.run import code_of, run_graph
+from gristmill.pipelines.kickoff.run import run_graph
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG, DONE, INCOMPLETE
 from gristmill.stages.run.cluster import stop_on_sigterm
@@ -50,7 +50,7 @@ def run(asked: Asked, plan: bool = False, logs: Path | None = None, as_json: boo
     except KeyboardInterrupt:
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     answer(result, as_json, result.draw)
-    return code_of(ends)
+    return result.code
 
 
 def on_this_machine(prepared: Prepared, logs: Path | None = None) -> list[End]:

@@ -18,7 +18,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run as current
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
@@ -31,6 +31,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.flows import JobFailed, Setting, bring, funnel, reap, stop_job_of
 from gristmill.orchestration.jobs import FLOW_RUN, Jobs
 from gristmill.orchestration.kickoff.local import Processes
+from gristmill.orchestration.secrets import Secrets
 from gristmill.orchestration.show.evaluation import draw_evaluation
 from gristmill.orchestration.show.runs import training_of_version
 from gristmill.orchestration.wanted import Wanted
@@ -79,27 +80,41 @@ def kickoff(
     log = get_run_logger()
     try:
         asked = Asked(Path(config), tuple(settings or ()), lake, tuple(only or ()), tuple(since or ()))
+        no_secrets(asked)
         ends = bring_as_tasks(asked, attempts, log)
     except (BadConfig, Unreachable) as error:  # said in one line: a traceback would hide it
-        return Failed(message="; ".join(str(error).splitlines()))
-    ENDS[str(current.id)] = ends
+        OUTCOMES[str(current.id)] = error
+        return Failed(message=_one_line(str(error)))
+    OUTCOMES[str(current.id)] = ends
     message = "; ".join(in_words(end) for end in ends if not end.passes) or f"all {len(ends)} nodes are done"
     return Completed(message=message) if code_of(ends) == DONE else Failed(message=message)
 
 
-ENDS: dict[str, list[End]] = {}
-"""Flow run -> the ends of its nodes, for the process that ran it."""
+OUTCOMES: dict[str, list[End] | BadConfig | Unreachable] = {}
+"""Flow run -> the ends of its nodes, or why there are none, for the process that ran it."""
 
 
 def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
-    """Runs the flow in this process, seen by the server. Raises BadConfig where it was refused."""
+    """Runs the flow in this process, seen by the server. Raises BadConfig where it was refused, Unreachable, and
+    defects."""
+    no_secrets(asked)
     prepared = prepare(asked, in_job=by_jobs())  # so that what is refused is refused before there is a flow run
     arguments = (list(asked.settings), asked.lake, list(asked.only), list(asked.since))
     state: Any = kickoff(str(asked.config), *arguments, return_state=True)
-    ends = ENDS.pop(str(state.state_details.flow_run_id), None)
-    if ends is None:
-        raise BadConfig(state.message or f"the flow run ended as {state.name}")
-    return prepared, ends
+    flow_run = str(state.state_details.flow_run_id)
+    if flow_run not in OUTCOMES:
+        state.result()  # raises what nobody foresaw
+    outcome = OUTCOMES.pop(flow_run)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return prepared, outcome
+
+
+def no_secrets(asked: Asked) -> None:
+    """Raises BadConfig where a parameter holds a secret, which Prefect would show."""
+    secrets = Secrets.of_environment()
+    secrets.check_settings(asked.settings)
+    secrets.check(asked.lake or "", "lake")
 
 
 def by_jobs() -> bool:
@@ -143,6 +158,8 @@ def _brought(prepared: Prepared, carry_out: CarryOut, room: Room, log: Any) -> l
         tasks.append(brought.submit())
 
     ends = run_graph(prepared.graph, prepared.chosen, prepared.done, bring_node, start, room, Logged(log))
+    if any(end.state == "stopped" for end in ends):
+        raise KeyboardInterrupt  # which stops what carries nodes out; to wait for it would be to wait for its work
     wait(tasks)  # for what they publish
     return ends
 
@@ -178,16 +195,19 @@ def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int, log: Any) -> CarryOut
 def in_words(end: End) -> str:
     """One line on a node."""
     about = ", ".join(map(str, end.versions))
-    why = f"held by {end.why}" if end.state == "held" else end.why.replace("\n", "; ")
+    why = f"held by {end.why}" if end.state == "held" else _one_line(end.why)
     words = {"there": "done before", "made": "done now", "gated": "held back by a gate", "held": ""}
     return ": ".join(part for part in (end.node, words.get(end.state, end.state), about, why) if part)
 
 
+def _one_line(why: str) -> str:
+    """As Prefect shows it, and its notices tell it to others: no secret in it."""
+    return Secrets.of_environment().hidden("; ".join(why.splitlines()))
+
+
 def state_of(end: End) -> State[Any]:
     """A node's end as the state of its task."""
-    if end.passes:
-        return Completed(message=in_words(end))
-    return Cancelled(message=in_words(end)) if end.state == "stopped" else Failed(message=in_words(end))
+    return Completed(message=in_words(end)) if end.passes else Failed(message=in_words(end))
 
 
 def publish(store: Store, manifest: Manifest) -> None:

@@ -145,22 +145,24 @@ def draw_ends(console: Console, ends: Sequence[End]) -> None:
     console.print(table)
 
 
-def draw_plan(console: Console, plan: Plan, currency: str = "") -> None:
+def draw_plan(console: Console, plan: Plan) -> None:
     """The graph in the order in which it would run, what is done, and what the rest will take."""
     table = Table("node", "needs", "", "time", "work", "cost", "as", box=None, header_style="dim")
     for each in plan.nodes:
         table.add_row(each.node, " ".join(each.needs), *_row(each))
     console.print(table)
-    todo = [each for each in plan.nodes if each.chosen and not each.done]
-    done = sum(each.done for each in plan.nodes)
-    console.print(f"{len(plan.nodes)} nodes, {done} done, {len(todo)} to run")
+    done, todo = sum(each.done for each in plan.nodes), sum(each.to_run for each in plan.nodes)
+    held = sum(bool(each.held) for each in plan.nodes)
+    console.print(f"{len(plan.nodes)} nodes, {done} done, {f'{held} held, ' if held else ''}{todo} to run")
     if todo:
-        console.print(_sums(plan, len(todo)))
+        console.print(_sums(plan, todo))
 
 
 def _row(each: Planned) -> tuple[Text | str, ...]:
     if each.done:
         return Text("done", style="green"), "", "", "", ", ".join(map(str, each.versions))
+    if each.held:
+        return Text("held", style="yellow"), "", "", "", plain(each.held)
     state = "left out" if not each.chosen else "ready" if each.ready else "follows"
     if each.estimate is None:
         return state, "unknown", "unknown", "unknown", "no receipts"

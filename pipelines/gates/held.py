@@ -10,7 +10,7 @@ do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from gristmill.lake.query.sampling import sample
@@ -18,7 +18,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.statistics import TextStatistics
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.gates.drift import changes, common, stability_index, topic_drift
-from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.config import Root, validate
 
 MOST_QUARANTINED = 0.05
 """Of the records of a version whose recipe does not say."""
@@ -64,13 +64,11 @@ class Gates:
 
 def limits_of(given: Mapping[str, Any] | None) -> Gates:
     """The defaults with these in their place. Raises BadConfig."""
-    known = [item.name for item in fields(Gates)]
-    if unknown := sorted(set(given or {}) - set(known)):
-        raise BadConfig(f"gates: {unknown[0]}: unknown key; allowed here: {', '.join(known)}")
-    try:
-        return Gates(**(given or {}))
-    except (TypeError, ValueError) as error:
-        raise BadConfig(f"gates: {error}") from None
+    return validate(_Given, {"gates": given or {}}).gates
+
+
+class _Given(Root):
+    gates: Gates
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,9 @@ def held(versions: Versions, manifest: Manifest, gates: Gates = Gates()) -> list
 
 
 def last_before(versions: Versions, manifest: Manifest) -> Manifest | None:
-    """The version to compare with: the one that it extends, else the newest earlier one of the same form that was not
-    withdrawn; None: it is the first. A version that a takedown made took nothing in, and is compared with none."""
+    """The version to compare with: the one that it extends, else the newest earlier one that was not withdrawn; None:
+    it is the first, or that one has another form. A version that a takedown made took nothing in, and is compared with
+    none."""
     if manifest.parent is not None:
         if manifest.parent.role == "forget":
             return None

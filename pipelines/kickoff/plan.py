@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from gristmill.pipelines.kickoff.run import standing
 @dataclass(frozen=True)
 class Planned:
     """A node: its `versions` if it is done; else whether all that it needs is (`ready`), and an estimate if there is
-    one. `chosen`: whether this command would run it."""
+    one. `chosen`: whether this command asks for it; `held`: why it would not run all the same, as a gate holds back
+    what it made, or it needs a node that is held or left out."""
 
     node: str
     pipeline: str
@@ -26,6 +27,7 @@ class Planned:
     chosen: bool
     versions: tuple[Manifest, ...]
     ready: bool
+    held: str
     estimate: Estimate | None
     cost: float | None
 
@@ -33,6 +35,11 @@ class Planned:
     def done(self) -> bool:
         """Whether it is."""
         return bool(self.versions)
+
+    @property
+    def to_run(self) -> bool:
+        """Whether this command would run it."""
+        return self.chosen and not self.done and not self.held
 
     def to_json(self) -> dict[str, Any]:
         """Seconds, and the configured money."""
@@ -45,6 +52,7 @@ class Planned:
             "chosen": self.chosen,
             "done": list(map(str, self.versions)) or None,
             "ready": self.ready,
+            "held": self.held or None,
             "estimate": None if estimate is None else {**known, "cost": self.cost, "from": list(estimate.basis)},
         }
 
@@ -67,19 +75,31 @@ class Plan:
 
 def plan(graph: Graph, chosen: Sequence[str], store: Store, run: KickoffRun, room: Room) -> Plan:
     """Raises BadConfig where a version or an input cannot be used."""
-    done = standing(graph, list(graph.nodes), store)
+    done, gated = standing(graph, list(graph.nodes), store)
+    held = _held(graph, chosen, done, gated)
     estimator = Estimator(graph, store)
     planned: list[Planned] = []
     for name, node in graph.nodes.items():
         ready = all(need in done for need in node.needs)
         estimate = None
-        if name not in done:
+        if name not in done and name not in held:
             estimate = estimator.of(node, node.config(done) if ready else None)
         cost = None if estimate is None else estimate.cost(run)
-        versions = tuple(done.get(name, ()))
-        planned.append(Planned(name, node.pipeline, node.needs, name in chosen, versions, ready, estimate, cost))
-    todo = [each for each in planned if each.chosen and not each.done]
+        about = (tuple(done.get(name, ())), ready, held.get(name, ""), estimate, cost)
+        planned.append(Planned(name, node.pipeline, node.needs, name in chosen, *about))
+    todo = [each for each in planned if each.to_run]
     return Plan(tuple(planned), _seconds(graph, todo, room), sum(e.estimate is None for e in todo), _sum(todo))
+
+
+def _held(graph: Graph, chosen: Sequence[str], done: Container[str], gated: Mapping[str, str]) -> dict[str, str]:
+    """Node -> why it would not run, of those that are gated and of chosen ones that cannot start."""
+    held = dict(gated)
+    for name in chosen:
+        if name not in done and name not in held:
+            for need in graph.nodes[name].needs:
+                if need in held or (need not in done and need not in chosen):
+                    held.setdefault(name, f"by {need}")
+    return held
 
 
 def _seconds(graph: Graph, todo: Sequence[Planned], room: Room) -> float:

@@ -37,23 +37,29 @@ class Watch(Protocol):
         """A node ended, or will not start."""
 
 
-def standing(graph: Graph, names: Sequence[str], store: Store) -> dict[str, list[Manifest]]:
-    """The versions of those of these nodes that are done, with all that comes before them; they are in order."""
+def standing(graph: Graph, names: Sequence[str], store: Store) -> tuple[dict[str, list[Manifest]], dict[str, str]]:
+    """(the versions of those of these nodes that are done, with all that comes before them; why gates hold others of
+    them back). The nodes are in order."""
     done: dict[str, list[Manifest]] = {}
+    gated: dict[str, str] = {}
     wanted = set(names).union(*(graph.before(name) for name in names))
     for name, node in graph.nodes.items():
         if name in wanted and all(need in done for need in node.needs):
             versions = all_committed(node.config(done), store)
-            if versions is not None and not held_back(store, versions, node.given.gates, node.given.accept):
+            if versions is None:
+                continue
+            if why := held_back(store, versions, node.given.gates, node.given.accept):
+                gated[name] = why
+            else:
                 done[name] = versions
-    return done
+    return done, gated
 
 
 def given(graph: Graph, chosen: Sequence[str], store: Store) -> dict[str, list[Manifest]]:
     """The versions of what the chosen nodes need and is not among them. Raises BadConfig where it is not done."""
     before = set[str]().union(*(graph.before(name) for name in chosen)) - set(chosen)
     outside = [name for name in graph.nodes if name in before]
-    done = standing(graph, outside, store) if outside else {}
+    done, _ = standing(graph, outside, store)
     if missing := [name for name in outside if name not in done]:
         needs = next(node for node in chosen if missing[-1] in graph.before(node))
         raise BadConfig(

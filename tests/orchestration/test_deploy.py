@@ -108,8 +108,11 @@ def test_what_an_event_starts_waits_for_the_event_that_flows_send():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gates": {"max_topics": 1}}, "gates: max_topics: unknown key; allowed here: min_kept_rate"),
-        ({"gates": {"max_kept_change": 0}}, "gates: max_kept_change=0: a factor"),
+        ({"gates": {"max_topics": 1}}, "gates.max_topics: unknown key; allowed here: max_kept_change, max_language_"),
+        ({"gates": {"max_length_drift": "much"}}, "gates.max_length_drift: Input should be a valid number"),
+        ({"gates": {"topic_records": 1.5}}, "gates.topic_records: Input should be a valid integer"),
+        ({"gates": {"max_language_drift": float("nan")}}, "gates.max_language_drift: Input should be a finite number"),
+        ({"gates": {"max_kept_change": 0}}, "gates: max_kept_change=0.0: a factor"),
         (
             {"settings": ["recipe.inputs=['https://me:passw0rd@host/x']"]},
             "settings: recipe.inputs holds a secret after",

@@ -47,8 +47,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_command_has_an_example() -> None:
-    assert [words for words, _ in commands() if words not in EXAMPLES] == []
+def test_every_command_has_an_example_and_every_example_a_command() -> None:
+    assert {words for words, _ in commands()} == set(EXAMPLES)
 
 
 @pytest.mark.parametrize("words", [words for words, _ in commands()])

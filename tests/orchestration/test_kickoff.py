@@ -66,6 +66,9 @@ def test_a_plan_runs_nothing(graphs, capsys):
     assert run(graphs.asked(nodes(graphs)), plan=True) == 0 and not RUNS
     table = capsys.readouterr().out
     assert "2 nodes, 0 done, 2 to run" in table and "unknown, no receipt tells of any of them" in table
+    assert run(graphs.asked(nodes(graphs), only=("b",)), plan=True) == 0
+    table = capsys.readouterr().out
+    assert "held" in table and "by a" in table and "2 nodes, 0 done, 1 held, 0 to run" in table
     answered(graphs, capsys)
     graphs.lines("b", 2)
     code, document = answered(graphs, capsys, plan=True)
@@ -87,6 +90,17 @@ def test_a_page_on_what_nodes_made_is_written_as_far_as_they_are_done(graphs, ca
     assert document["report"] is None
     assert run(graphs.asked(nodes(graphs), report={**page, "nodes": ["x"]})) == 2
     assert "report.nodes: 'x': there is no such node; there are a, b" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_hides_nothing_of_what_nodes_came_to(graphs, capsys):
+    (graphs.folder / "file").write_text("no folder")
+    page = {"file": str(graphs.folder / "file" / "page.html"), "nodes": ["a"]}
+    code, document = answered(graphs, capsys, report=page)
+    assert code == 5 and [end["state"] for end in document["nodes"]] == ["made", "made"]
+    assert document["report"] is None and document["fault"].startswith("no report: ")
+    assert run(graphs.asked(nodes(graphs), report=page)) == 5
+    table = capsys.readouterr().out
+    assert "b@v1" in table and "no report: " in table
 
 
 def test_what_is_refused_is_one_line_a_mistake_and_exit_code_2(graphs, capsys):

@@ -5,7 +5,10 @@ One server serves all tests (some 10 s to start); nodes run as processes, of a P
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.testing.utilities import prefect_test_harness
 from toy_pipeline import RUNS, UpperConfig
 
+from gristmill.lake.store.outage import Unreachable
 from gristmill.orchestration.flows import JobFailed
 from gristmill.orchestration.kickoff import flow, local
 from gristmill.pipelines.command import Ended
@@ -85,6 +89,40 @@ def test_what_cannot_be_is_refused_before_there_is_a_flow_run(graphs):
         flow.run_flow(graphs.asked({"a": graphs.upper("a", "node:x")}))
 
 
+@pytest.mark.parametrize("error", [Unreachable("the store stayed away"), TypeError("a defect"), BadConfig("a key")])
+def test_what_ends_a_flow_run_is_raised_as_what_it_is(graphs, server, monkeypatch, error):
+    def ends(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(flow, "bring_as_tasks", ends)
+    with pytest.raises(type(error), match=str(error)):
+        flow.run_flow(graphs.asked({"a": graphs.upper("a")}))
+
+
+def test_ctrl_c_ends_the_nodes_and_waits_for_none_of_their_work(graphs, server, monkeypatch):
+    waits = (
+        f"import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); open({str(graphs.folder / 'up')!r}, 'w')"
+    )
+    monkeypatch.setattr(local, "COMMAND", (sys.executable, "-c", f"{waits}; time.sleep(3600)"))
+
+    def interrupt() -> None:
+        waiting.until((graphs.folder / "up").exists, "the node's process")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        flow.run_flow(graphs.asked({"a": graphs.upper("a")}, run={"nodes": 2}))
+
+
+def test_no_secret_goes_to_the_server(graphs, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
+    for how in ({"settings": ("paths.data=hf_0123456789abcdef",)}, {"lake": "s3://key:hf_0123456789abcdef@b"}):
+        with pytest.raises(BadConfig, match=r"(settings: paths.data|lake) holds the value of \$HF_TOKEN"):
+            flow.run_flow(graphs.asked({"a": graphs.upper("a")}, **how))
+    end = End("a", "failed", why="GET https://h/x?token=abc 403\nhf_0123456789abcdef", code=5)
+    assert flow.state_of(end).message == "a: failed: GET https://h/x?token=*** 403; ***"
+
+
 def test_a_job_that_fails_gives_its_exit_code_and_its_reason(graphs, monkeypatch):
     prepared = graphs.prepared({"a": graphs.upper("a")})
     node = prepared.graph.nodes["a"]
@@ -100,6 +138,6 @@ def test_a_job_that_fails_gives_its_exit_code_and_its_reason(graphs, monkeypatch
 
 
 def test_a_task_says_in_a_line_what_its_node_came_to():
-    states = [flow.state_of(End("a", state, why="a line\nand one", code=3)) for state in ("failed", "gated", "stopped")]
-    assert [state.name for state in states] == ["Failed", "Failed", "Cancelled"]
+    states = [flow.state_of(End("a", state, why="a line\nand one", code=3)) for state in ("failed", "gated")]
+    assert [state.name for state in states] == ["Failed", "Failed"]
     assert states[1].message == "a: held back by a gate: a line; and one"

@@ -221,10 +221,14 @@ def texts(graphs: Graphs, distinct: int, **more: object) -> dict[str, object]:
 def test_a_version_that_drifted_is_made_and_holds_back_what_would_be_made_of_it_until_it_is_accepted(graphs):
     graphs.run(texts(graphs, 20))
     for _ in range(2):  # asked again, the lake gives the same answer
-        ends, _ = graphs.run(texts(graphs, 5))
+        drifted = texts(graphs, 5)
+        ends, _ = graphs.run(drifted)
         assert {name: end.state for name, end in ends.items()} == {"rows": "gated", "bpe": "held", "a": "there"}
         assert ends["rows"].why.startswith("rows@v2: kept rate: rows@v2 kept 25.0% of its records, rows@v1 100.0%")
         assert ends["bpe"].why == "rows" and code_of(list(ends.values())) == 3
+    rows, bpe, a = prepare(graphs.asked(drifted), for_plan=True).plan().nodes
+    assert rows.held == ends["rows"].why and bpe.held == "by rows" and a.done
+    assert not (rows.to_run or rows.estimate or bpe.to_run or bpe.estimate or a.held)
     with pytest.raises(BadConfig, match="bpe needs rows, which is not done, or held by a gate"):
         graphs.prepared(texts(graphs, 5), only=("bpe",))
     ends, _ = graphs.run(texts(graphs, 5, accept=["rows@v2"]))

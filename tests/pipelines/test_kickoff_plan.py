@@ -75,6 +75,13 @@ def test_a_plan_for_one_node_counts_that_alone(graphs):
     assert plan.nodes[1].estimate is not None and plan.seconds == plan.nodes[1].estimate.seconds
 
 
+def test_a_node_whose_needs_are_left_out_and_not_done_is_held_in_the_plan_as_it_is_refused_in_the_run(graphs):
+    plan = planned(graphs, only=("b",))
+    assert [(each.held, each.to_run) for each in plan.nodes] == [("", False), ("by a", False), ("", False)]
+    assert plan.unknown == 0
+    assert [each.to_run for each in planned(graphs, only=("a", "b")).nodes] == [True, True, False]
+
+
 def test_what_is_waited_for_follows_from_the_order_and_the_room(graphs):
     graph = graphs.prepared(nodes(graphs)).graph
     lasts = {"a": 5.0, "b": 3.0, "c": 4.0}
