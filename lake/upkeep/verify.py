@@ -155,19 +155,25 @@ class _Survey:
         """Blocks of summaries that do not say what manifests do. With `deep`, damaged ones are named with all other
         objects."""
         for ref in (ref for ref in self.objects.values() if ref.kind == HISTORY):
+            harmed = self.harmed(ref.sha256)
             try:
-                rows = read_block(self.store, ref)
+                names = sorted({version.rpartition("@v")[0] for version in harmed})
+                rows = [row for name in names for row in read_block(self.store, name, ref)]
             except NotFound:  # named with all other objects
                 continue
-            except (DamagedObject, ValueError) as error:
+            except DamagedObject as error:
                 if not deep:
-                    yield _of_object(ref, ("corrupt", f"cannot be read ({error})"), self.harmed(ref.sha256))
+                    yield _of_object(ref, ("corrupt", f"cannot be read ({error})"), harmed)
+                continue
+            except ValueError as error:
+                message = f"{error}: the manifests that it should tell of are read instead"
+                yield Finding("error", "history", ref.sha256, harmed, message)
                 continue
             for row in rows:
                 there = self._summaries.get((row.dataset, row.version))
                 if there not in (None, row.fingerprint):
                     message = f"history {ref.sha256[:12]} does not say of {row} what its manifest does. {DEFECT}"
-                    yield Finding("error", "history", ref.sha256, self.harmed(ref.sha256), message)
+                    yield Finding("error", "history", ref.sha256, harmed, message)
 
     def _wants(self, slot: Slot) -> bool:
         return self.wanted is None or (slot.dataset, slot.version) in self.wanted

@@ -86,8 +86,8 @@ def _read(versions: Versions, name: str) -> Listing:
     following = listing.summaries.get(covered(blocks) + 1)
     if end is not None and following is not None and following.previous != end.manifest:
         versions.warn(
-            f"{name}@v{end.version}: its manifest is not the one that {name}@v{following.version} was committed after:"
-            " `grist verify` says which of the two was changed"
+            f"{following} was committed after another manifest than the one of {end}: one of the two was changed since;"
+            " `grist verify` says which"
         )
         rows = {}
     intact = {n: rows[n] for n in todo if n in rows and rows[n].manifest_bytes == sizes[n]}
@@ -101,7 +101,7 @@ def _rows(versions: Versions, name: str, blocks: Sequence[ObjectRef]) -> Iterato
 
     def read(ref: ObjectRef) -> list[Summary]:
         try:
-            return read_block(versions.store, ref)
+            return read_block(versions.store, name, ref)
         except (NotFound, DamagedObject, ValueError) as error:
             versions.warn(f"{name}: a part of its history is not used, and its manifests are read instead: {error}")
             return []

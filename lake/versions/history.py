@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gristmill.lake.accounts.receipt import canonical
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import Frozen, ObjectRef, brief, put_file, read_object, scratch
+from gristmill.lake.store.base import NotFound, Store
+from gristmill.lake.store.objects import DamagedObject, Frozen, ObjectRef, brief, put_file, read_object, scratch
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef, stored_bytes
 
@@ -117,21 +117,30 @@ def covered(blocks: Sequence[ObjectRef]) -> int:
 
 
 def extended(
-    store: Store, blocks: Sequence[ObjectRef], upto: int, summary: Callable[[int], Summary]
+    store: Store, name: str, blocks: Sequence[ObjectRef], upto: int, summary: Callable[[int], Summary]
 ) -> tuple[ObjectRef, ...]:
-    """The blocks that tell of versions 1 to `upto`, as far as these are whole blocks; `blocks`: those of an earlier
-    version. `summary` reads a version, and its ValueError (a manifest that cannot be read) ends the history before it.
+    """The blocks that tell of versions 1 to `upto` of a dataset, as far as these are whole blocks; `blocks`: those of
+    an earlier version. `summary` reads a version, and its ValueError (a manifest that cannot be read) ends the history
+    before it.
     """
     grown = list(blocks)
     while (first := covered(grown) + 1) + BLOCK - 1 <= upto:
         try:
             grown.append(put_block(store, [summary(number) for number in range(first, first + BLOCK)]))
+            while len(grown) >= BLOCK and len({ref.records for ref in grown[-BLOCK:]}) == 1:
+                rows = [row for ref in grown[-BLOCK:] for row in _rows(store, name, ref, summary)]
+                grown[-BLOCK:] = [put_block(store, rows)]
         except ValueError:
             break
-        while len(grown) >= BLOCK and len({ref.records for ref in grown[-BLOCK:]}) == 1:
-            parts = [read_block(store, ref) for ref in grown[-BLOCK:]]
-            grown[-BLOCK:] = [put_block(store, [row for part in parts for row in part])]
     return tuple(grown)
+
+
+def _rows(store: Store, name: str, ref: ObjectRef, summary: Callable[[int], Summary]) -> list[Summary]:
+    """What a block tells; of one that is lost or damaged what the manifests do: no commit fails for it."""
+    try:
+        return read_block(store, name, ref)
+    except (NotFound, DamagedObject, ValueError):
+        return [summary(number) for number in range(int(ref.first), int(ref.last) + 1)]
 
 
 def put_block(store: Store, summaries: Sequence[Summary]) -> ObjectRef:
@@ -150,16 +159,24 @@ def put_block(store: Store, summaries: Sequence[Summary]) -> ObjectRef:
         return put_file(store, KIND, path, len(summaries), first=first, last=last)
 
 
-def read_block(store: Store, ref: ObjectRef) -> list[Summary]:
-    """The summaries of a block, in order. Raises DamagedObject, NotFound, ValueError for one of a newer release."""
-    block = json.loads(read_object(store, ref))
-    if block["format"] != FORMAT:
-        raise ValueError(f"history {ref.sha256[:12]} has format {block['format']}, this gristmill reads {FORMAT}")
-    rows = []
-    for fields in block["versions"]:
-        recipe, stages = block["made_by"][fields.pop("made_by")]
-        try:
-            rows.append(Summary(**fields, recipe=recipe, stages=stages))
-        except ValueError as error:
-            raise ValueError(f"history {ref.sha256[:12]}: {brief(error)}") from error
+def read_block(store: Store, name: str, ref: ObjectRef) -> list[Summary]:
+    """The summaries of a block of a dataset, in order. Raises DamagedObject, NotFound, ValueError for one of a newer
+    release, or that tells of other versions than its pointer says."""
+    try:
+        block = json.loads(read_object(store, ref))
+        if block["format"] != FORMAT:
+            raise ValueError(f"it has format {block['format']}, this gristmill reads {FORMAT}")
+        rows = [_summary(**fields, of=block["made_by"]) for fields in block["versions"]]
+        if [str(row) for row in rows] != [f"{name}@v{n}" for n in range(int(ref.first), int(ref.last) + 1)]:
+            raise ValueError(f"it does not tell of {name}@v{ref.first} to v{ref.last}")
+    except NotFound:
+        raise
+    except (LookupError, TypeError, ValueError) as error:  # whatever may stand in a file
+        raise ValueError(f"history {ref.sha256[:12]}: {brief(error)}") from error
     return rows
+
+
+def _summary(*, of: Sequence[Sequence[Any]], made_by: int, **fields: Any) -> Summary:
+    """A row of a block, whose recipes and stages are `of`."""
+    recipe, stages = of[made_by]
+    return Summary(**fields, recipe=recipe, stages=stages)

@@ -189,12 +189,14 @@ class Versions:
         check_name(draft.dataset)
         draft.check()
         draft.check_shards()
-        if bad := self.missing(draft.objects()):
+        # A draft that extends a version may have that one's history, which is shorter than its own, and may be lost.
+        own = tuple(ref for ref in draft.attachments if ref.kind != history.KIND)
+        if bad := self.missing((*draft.shards, *draft.ledgers, *own)):
             raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
-        # `create` takes equal bytes in the slot for its own, written by a request whose answer was lost. The nonce
-        # makes them this call's alone: two runs of one recipe would else both believe to have won.
+        # `create` takes equal bytes in the slot for its own, written by a request whose answer was lost. The nonce makes
+        # them this call's alone: two runs of one recipe would else both believe to have won.
         provenance = {"commit_id": uuid.uuid4().hex, **draft.made}
-        draft = draft.model_copy(update={"made": provenance})
+        draft = draft.model_copy(update={"made": provenance, "attachments": own})
         number = expected_parent if expected_parent is not None else max(self.numbers(draft.dataset), default=0)
         if expected_parent is None:
             # Only now that the slot is chosen: an equal run that commits after this look stands in one of the slots
@@ -225,15 +227,12 @@ class Versions:
 
     def _numbered(self, draft: Draft, number: int) -> Manifest:
         """The draft as the manifest of this slot, chained to those before. Raises NoSuchVersion for a gap."""
-        fields = {name: getattr(draft, name) for name in Draft.model_fields}
-        fields["format"] = FORMAT  # a clean successor of an old version is none
+        fields = {name: getattr(draft, name) for name in Draft.model_fields} | {"format": FORMAT}
         previous = None
         if number > 1:
             file = self._in_slot(draft.dataset, number - 1)
             previous = hashlib.sha256(file).hexdigest()
-            # A draft that extends a version may have that one's history, which is shorter.
-            others = (ref for ref in draft.attachments if ref.kind != history.KIND)
-            fields["attachments"] = (*others, *self._history(draft.dataset, number - 1, file))
+            fields["attachments"] = (*draft.attachments, *self._history(draft.dataset, number - 1, file))
         return Manifest(**fields, version=number, previous=previous, digest=draft.content_digest)
 
     def _history(self, name: str, last: int, file: bytes) -> tuple[ObjectRef, ...]:
@@ -246,7 +245,7 @@ class Versions:
                 blocks = history.blocks_of(parse(file).attachments)
         if self.missing(blocks):
             blocks = ()
-        return history.extended(self.store, blocks, last, lambda number: self.read(name, number)[1])
+        return history.extended(self.store, name, blocks, last, lambda number: self.read(name, number)[1])
 
     def missing(self, refs: Iterable[ObjectRef]) -> list[str]:
         """One line for every object that is not there or has another size."""

@@ -4,8 +4,11 @@ some of them are damaged, lost, or not what they were."""
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
@@ -18,7 +21,7 @@ from gristmill.lake.query.lineage import graph, walk
 from gristmill.lake.query.query import describe, lineage, list_datasets, list_versions
 from gristmill.lake.query.why import why
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.store.objects import ObjectRef, put_file
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.gc import plan_gc, run_gc
 from gristmill.lake.upkeep.verify import verify
@@ -212,3 +215,63 @@ def test_a_commit_after_a_manifest_that_cannot_be_read_goes_on_without_its_histo
     copy.put(slot_key("web", NIGHTS), encode(base.model_copy(update={"attachments": ()})))
     commit_night(versions, versions.manifest("web", NIGHTS))
     assert blocks(copy, NIGHTS + 1) == ()
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged"])
+def test_a_history_that_is_lost_or_damaged_stops_no_commit_and_is_made_again(copy: Store, harm: str) -> None:
+    versions = Versions(copy)
+    base = versions.manifest("web", NIGHTS)
+    for block in blocks(copy):
+        if harm == "lost":
+            copy.delete(block.key)
+        else:
+            toy.flip(copy, block.key)
+    # Until the eight blocks of eight become one; as a version that extends another carries its attachments on.
+    for _ in range(3 * history.BLOCK):
+        base = commit_night(versions, base, attachments=base.attachments)
+    assert [ref.records for ref in blocks(copy, base.version)][:5] == [64, 64, 64, 64, 64]
+    history.read_block(copy, "web", blocks(copy, base.version)[4])
+    assert [row.kept for row in list_versions(versions, "web")] == list(range(base.version, 0, -1))
+
+
+def forge(store: Store, block: ObjectRef, change: Callable[[dict[str, Any]], None]) -> ObjectRef:
+    """A block in the newest manifest in place of this one, with digests and seals that fit it."""
+    data = json.loads(store.get(block.key))
+    change(data)
+    path = Path(store.uri).parent / "forged.json"
+    path.write_bytes(json.dumps(data).encode())
+    forged = put_file(store, history.KIND, path, block.records, first=block.first, last=block.last)
+    newest = Versions(store).manifest("web", NIGHTS)
+    attachments = tuple(forged if ref == block else ref for ref in newest.attachments)
+    store.put(slot_key("web", NIGHTS), encode(newest.model_copy(update={"attachments": attachments})))
+    return forged
+
+
+def _of_another_dataset(data: dict[str, Any]) -> None:
+    for row in data["versions"]:
+        row["dataset"] = "other"
+
+
+FORGERIES: dict[str, Callable[[dict[str, Any]], None]] = {
+    "without a format": lambda data: data.pop("format"),
+    "of a later release": lambda data: data.update(format=history.FORMAT + 1),
+    "without recipes": lambda data: data.update(made_by=[]),
+    "no list": lambda data: data.update(versions=7),
+    "with a row too few": lambda data: data["versions"].pop(),
+    "of another dataset": _of_another_dataset,
+    "with another count": lambda data: data["versions"][3].update(kept=1),
+}
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["", "deep"])
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_verify_names_a_forged_block_and_a_listing_without_it_is_right(copy: Store, forgery: str, deep: bool) -> None:
+    forged = forge(copy, blocks(copy)[1], FORGERIES[forgery])
+    assert forged.sha256 in {finding.where for finding in verify(copy, ["web@v300"], deep=deep)}
+    if forgery == "with another count":  # what only `verify` can tell, which reads the manifests
+        return
+    warnings: list[str] = []
+    rows = list_versions(Versions(copy, warnings.append), "web")
+    assert [row.kept for row in rows] == list(range(NIGHTS, 0, -1))
+    assert len(warnings) == 1 and forged.sha256[:12] in warnings[0]
+    commit_night(Versions(copy), Versions(copy).manifest("web", NIGHTS))
