@@ -193,8 +193,8 @@ class Versions:
         own = tuple(ref for ref in draft.attachments if ref.kind != history.KIND)
         if bad := self.missing((*draft.shards, *draft.ledgers, *own)):
             raise MissingObjects(f"{draft.dataset}: not committed, {len(bad)} objects are not there: {bad[0]}")
-        # `create` takes equal bytes in the slot for its own, written by a request whose answer was lost. The nonce makes
-        # them this call's alone: two runs of one recipe would else both believe to have won.
+        # `create` takes equal bytes in the slot for its own, written by a request whose answer was lost. The nonce
+        # makes them this call's alone: two runs of one recipe would else both believe to have won.
         provenance = {"commit_id": uuid.uuid4().hex, **draft.made}
         draft = draft.model_copy(update={"made": provenance, "attachments": own})
         number = expected_parent if expected_parent is not None else max(self.numbers(draft.dataset), default=0)
