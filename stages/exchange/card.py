@@ -24,6 +24,8 @@ _WORDS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _MOST_ROWS = 40
 _MOST_LANGUAGES = 100
+_DEEPEST = 8
+"""Levels of a lineage."""
 
 
 def card(about: About) -> str:
@@ -141,14 +143,21 @@ def _process(about: About) -> Iterator[str]:
     yield from block({"recipe": without_places(m.recipe)})
 
 
-def _lineage(node: Node, depth: int = 0) -> Iterator[str]:
-    """The tree as a list."""
-    about = f" ({cell(node.role)})" if node.role else ""
-    more = "; its own origins stand above" if node.repeated else ""
-    withdrawn = "; withdrawn" if node.withdrawn is not None else ""
-    yield f"{'  ' * depth}- {cell(node.ref)}{about}: `{node.digest}`{withdrawn}{more}"
-    for origin in node.origins:
-        yield from _lineage(origin, depth + 1)
+def _lineage(tree: Node) -> Iterator[str]:
+    """The tree as a list, a few levels of it: a dataset that grew for years has a level a night."""
+    todo, deeper = [(tree, 0)], 0
+    while todo:
+        node, depth = todo.pop()
+        todo += [(origin, depth + 1) for origin in reversed(node.origins)]
+        if depth > _DEEPEST:
+            deeper += 1
+            continue
+        about = f" ({cell(node.role)})" if node.role else ""
+        more = "; its own origins stand above" if node.repeated else ""
+        withdrawn = "; withdrawn" if node.withdrawn is not None else ""
+        yield f"{'  ' * depth}- {cell(node.ref)}{about}: `{node.digest}`{withdrawn}{more}"
+    if deeper:
+        yield from ("", f"And {_counted(deeper, 'version')} further up, which `grist lineage {cell(tree.ref)}` lists.")
 
 
 def _inputs(about: About) -> Iterator[str]:

@@ -10,11 +10,12 @@ import pytest
 import yaml
 from exchanges import build, copied, version, written
 
+from gristmill.lake.query.query import Node
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.manifest import Draft
 from gristmill.lake.versions.versions import Versions
 from gristmill.stages.exchange.about import Publication
-from gristmill.stages.exchange.card import cell, size_category
+from gristmill.stages.exchange.card import _lineage, cell, size_category
 from gristmill.stages.exchange.export import CARD
 
 
@@ -81,3 +82,11 @@ def test_no_foreign_text_ends_a_cell_or_the_front_matter(store: Store, tmp_path:
 )
 def test_sizes_are_the_hubs(records: int, category: str) -> None:
     assert size_category(records) == category
+
+
+def test_the_lineage_of_a_dataset_that_grew_for_years_is_bounded() -> None:
+    node = Node("web@v1", "extends", "0" * 64)
+    for number in range(2, 1501):
+        node = Node(f"web@v{number}", "extends", "0" * 64, origins=(node,))
+    lines = list(_lineage(node))
+    assert len(lines) == 9 + 2 and "And 1,491 versions further up" in lines[-1]
