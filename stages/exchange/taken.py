@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 
 from gristmill.lake.accounts import media
 from gristmill.lake.accounts.fan import MEMBER
+from gristmill.lake.store.base import NotFound
 from gristmill.lake.store.objects import ObjectRef, iter_batches, open_parquet
 from gristmill.lake.takedown.suppress import DIGESTS, Suppression
 from gristmill.lake.takedown.suppress_guard import guarded_list
-from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.catalogue import Catalogue
+from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
 _MEDIA_DIGEST = "media.list.element.sha256"
@@ -93,12 +95,32 @@ def _ids_gone(versions: Versions, manifest: Manifest, listed: Suppression) -> pa
     gone: set[str] = set()
     if listed.by_url:
         for source in manifest.sources:
-            origin = versions.manifest(source.dataset, source.version)
+            origin = _given_out(versions, source)
             tables = [ref for ref in origin.shards if origin.layout.id_column_of(ref.kind) is not None]
-            for ref in tables:
-                for hit, ids in _matches(versions, ref, listed):
-                    gone.update(ids.filter(pa.array(hit)).to_pylist())
+            try:
+                for ref in tables:
+                    for hit, ids in _matches(versions, ref, listed):
+                        gone.update(ids.filter(pa.array(hit)).to_pylist())
+            except NotFound as error:
+                raise NoSuchVersion(
+                    f"{manifest} was made from {origin}, which is not whole any more: whether it holds what was taken"
+                    " down is not known, and it is not exported. Make it again from a version that is given out"
+                ) from error
     if listed.media:
         for ref in media.tables_of(manifest.attachments):
             gone |= media.ids_having(versions.store, ref, sorted(listed.media))
     return pa.array(sorted(gone), pa.string())
+
+
+def _given_out(versions: Versions, source: VersionRef) -> Manifest:
+    """A version with the records that `source` had, but for those that were taken down: itself, or where it was
+    withdrawn, and may be erased, the first of those on top of it that is given out. Of a takedown that was broken off
+    that one still has the records: versions are withdrawn when all that was made of them is clean."""
+    withdrawn, catalogue = versions.withdrawn(source.dataset), Catalogue(versions)
+    if source.version in withdrawn:
+        for number in versions.numbers(source.dataset):
+            if number > source.version and number not in withdrawn:
+                later = versions.manifest(source.dataset, number)
+                if str(source) in map(str, catalogue.ancestors(later)):
+                    return later
+    return versions.manifest(source.dataset, source.version)
