@@ -15,6 +15,7 @@ from dataclasses import replace
 from gristmill.lake.inputs.notes import known
 from gristmill.lake.inputs.sources import input_info
 from gristmill.lake.store.base import Store
+from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.store.outage import is_outage
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
@@ -58,18 +59,33 @@ def input_files(inputs: Sequence[str], versions: Versions | None = None) -> List
         raise BadConfig(f"recipe.inputs: {error}") from error
     if versions is None:
         return files
-    shards = [ref.key for manifest in versions_read(inputs, versions) for ref in manifest.shards]
-    stored = [f"{versions.store.uri}/{key}" for key in dict.fromkeys(shards)]
+    shards = [ref for manifest in versions_read(inputs, versions) for ref in manifest.shards]
+    stored = dict.fromkeys(_address(versions.store, ref) for ref in shards)
     return Listing([*stored, *files.uris], files.faults)
 
 
-def of_versions(inputs: Iterable[ScannedInput], read: Sequence[Manifest]) -> tuple[ScannedInput, ...]:
-    """The inputs, those that are shards of the versions that are `read` as such."""
+def of_versions(inputs: Iterable[ScannedInput], read: Sequence[Manifest], store: Store) -> tuple[ScannedInput, ...]:
+    """The inputs, those that are shards of the versions that are `read` as such. Raises BadConfig for a shard that is
+    not what its version says."""
     shard_of: dict[str, str] = {}
+    digest_at: dict[str, str] = {}
     for manifest in read:
         for number, ref in enumerate(manifest.shards):
             shard_of.setdefault(ref.sha256, f"{manifest} shard {number}")
+            digest_at[_address(store, ref)] = ref.sha256
+    inputs = tuple(inputs)
+    for scanned in inputs:
+        for wanted in {digest_at.get(uri, scanned.digest) for uri in scanned.uris} - {scanned.digest}:
+            raise BadConfig(
+                f"recipe.inputs: {shard_of[wanted]} ({wanted[:12]}) is damaged, it has the sha256"
+                f" {scanned.digest[:12]}: restore it from a copy of the lake; `grist verify --deep` names all that is"
+            )
     return tuple(replace(scanned, shard_of=shard_of.get(scanned.digest, "")) for scanned in inputs)
+
+
+def _address(store: Store, ref: ObjectRef) -> str:
+    """Where an object of the lake lies, as an input is named."""
+    return f"{store.uri}/{ref.key}"
 
 
 def scanned_inputs(runner: Runner, recipe: InputRecipe, files: Listing) -> tuple[ScannedInput, ...]:

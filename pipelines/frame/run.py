@@ -95,7 +95,8 @@ def _run_link(recipe: Recipe, how: Run, store: Store, runner: Runner) -> Result:
         runner.begin(lease.announce)
         inputs: tuple[ScannedInput, ...] = ()
         if isinstance(recipe, InputRecipe) and files is not None:
-            inputs = of_versions(scanned_inputs(runner, recipe, files), versions_read(recipe.inputs, versions))
+            scanned = scanned_inputs(runner, recipe, files)
+            inputs = of_versions(scanned, versions_read(recipe.inputs, versions), store)
         # After the scan, which may take hours, and before sources are looked up: what goes from now on is noticed.
         suppression = guarded_list(store)
         resolved = recipe.resolve(versions, suppression.digest)

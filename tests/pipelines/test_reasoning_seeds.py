@@ -125,6 +125,24 @@ def test_lineage_and_takedowns_go_from_a_page_to_the_last_chain(store, tmp_path)
         pose(store, server)
 
 
+def test_a_version_with_a_damaged_shard_is_no_input(store):
+    """Of the right size, and still a table that can be read: its rows are no records of this version."""
+    pages = mixtures.documents(store, "pages", PAGES)
+    (shard,) = pages.shards
+    data = store.get(shard.key)
+    at = data.index(b"Theorem 3") + len(b"Theorem ")
+    with strange(answer) as server:
+        store.put(shard.key, data[:at] + b"9" + data[at + 1 :])
+        with pytest.raises(BadConfig, match=rf"recipe\.inputs: pages@v1 shard 0 .{shard.sha256[:12]}.*grist verify"):
+            run(store, server, ["pages@v1"], dataset="posed", problems=SEEDS, prompt={"template": TEMPLATE})
+        store.delete(shard.key)
+        with pytest.raises(BadConfig, match=r"recipe\.inputs: .*cannot be read"):
+            run(store, server, ["pages@v1"], dataset="posed", problems=SEEDS, prompt={"template": TEMPLATE})
+        assert not server.requests and Versions(store).names() == ["pages"]
+        store.put(shard.key, data)
+        run(store, server, ["pages@v1"], dataset="posed", problems=SEEDS, prompt={"template": TEMPLATE})
+
+
 def test_a_version_of_something_else_is_no_input(store, tmp_path):
     mixtures.documents(store, "pages", PAGES)
     with strange(answer) as server:
