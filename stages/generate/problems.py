@@ -127,7 +127,7 @@ class Problems(SampleStage[Posed]):
 
     def formed(self, item: Record, row: Mapping[str, Any]) -> Posed:
         """The problem of a row. Raises BadSample: no_field, not_text, empty, too_long, lone_surrogate, no_choices,
-        unknown_choice, no_tests, no_maths; no_variant and the reasons of NoTemplate."""
+        unknown_choice, no_tests, no_maths; no_solution, no_variant and the reasons of NoTemplate."""
         source = None
         if self.kind == "code":
             problem = self._code(row)
