@@ -112,7 +112,7 @@ def dataset(
         log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], asked.lake)
         manifest, how = bring(wanted, store, jobs, attempts, log, patience)
     except (BadConfig, JobFailed, Unreachable) as error:  # said in one line: a traceback would hide it
-        return Failed(message="; ".join(str(error).splitlines()))
+        return Failed(message=state_message(error))
     versions = Versions(store)
     publish(manifest, changed_on_the_way(versions, manifest))
     try:
@@ -124,6 +124,11 @@ def dataset(
         advice = f"look at it, and deploy with `accept: [{manifest}]`, or with other `gates`"
         return Completed(name=HELD, message=f"{manifest}: {how}; held back: {'; '.join(reasons)}. {advice}")
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
+
+
+def state_message(why: object) -> str:
+    """In one line, as Prefect shows it and its notices pass it on: without secrets."""
+    return Secrets.of_environment().hidden("; ".join(str(why).splitlines()))
 
 
 def _is_away(error: BaseException) -> bool:

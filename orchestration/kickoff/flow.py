@@ -28,7 +28,7 @@ from gristmill.lake.store.outage import Patience, Unreachable
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.flows import JobFailed, Setting, bring, funnel, reap, stop_job_of
+from gristmill.orchestration.flows import JobFailed, Setting, bring, funnel, reap, state_message, stop_job_of
 from gristmill.orchestration.jobs import FLOW_RUN, Jobs
 from gristmill.orchestration.kickoff.local import Processes
 from gristmill.orchestration.secrets import Secrets
@@ -84,7 +84,7 @@ def kickoff(
         ends = bring_as_tasks(asked, attempts, log)
     except (BadConfig, Unreachable) as error:  # said in one line: a traceback would hide it
         OUTCOMES[str(current.id)] = error
-        return Failed(message=_one_line(str(error)))
+        return Failed(message=state_message(error))
     OUTCOMES[str(current.id)] = ends
     message = "; ".join(in_words(end) for end in ends if not end.passes) or f"all {len(ends)} nodes are done"
     return Completed(message=message) if code_of(ends) == DONE else Failed(message=message)
@@ -195,14 +195,9 @@ def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int, log: Any) -> CarryOut
 def in_words(end: End) -> str:
     """One line on a node."""
     about = ", ".join(map(str, end.versions))
-    why = f"held by {end.why}" if end.state == "held" else _one_line(end.why)
+    why = f"held by {end.why}" if end.state == "held" else state_message(end.why)
     words = {"there": "done before", "made": "done now", "gated": "held back by a gate", "held": ""}
     return ": ".join(part for part in (end.node, words.get(end.state, end.state), about, why) if part)
-
-
-def _one_line(why: str) -> str:
-    """As Prefect shows it, and its notices tell it to others: no secret in it."""
-    return Secrets.of_environment().hidden("; ".join(why.splitlines()))
 
 
 def state_of(end: End) -> State[Any]:

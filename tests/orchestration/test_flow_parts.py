@@ -16,6 +16,7 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration import stage_runs
 from gristmill.orchestration.announce import COMMITTED, announce_version, is_announced, pass_on
+from gristmill.orchestration.flows import state_message
 from gristmill.orchestration.jobs import Job
 from gristmill.orchestration.secrets import Secrets
 from gristmill.orchestration.stack import reaper
@@ -113,6 +114,12 @@ def client(monkeypatch) -> Client:
     monkeypatch.setattr(stage_runs, "current", type("Current", (), {"id": str(uuid4())})())
     monkeypatch.setattr(stage_runs, "task_run_logger", lambda run, task: run.name)
     return fake
+
+
+def test_the_message_of_a_state_is_one_line_without_a_secret(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
+    message = state_message(BadConfig("recipe.x: found 'hf_0123456789abcdef'\ns3://me:passw0rd@host/x is not there"))
+    assert message == "recipe.x: found '***'; s3://me:***@host/x is not there"
 
 
 def test_lines_of_a_job_are_its_stages(client):
