@@ -12,12 +12,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
@@ -32,6 +30,7 @@ from gristmill.lake.store.outage import Patience, Unreachable, brief, is_outage
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.announce import pass_on
+from gristmill.orchestration.funnel import publish
 from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
 from gristmill.orchestration.one_line import OneLine
 from gristmill.orchestration.secrets import Secrets
@@ -43,7 +42,6 @@ from gristmill.orchestration.stage_runs import shown_by_stages
 from gristmill.orchestration.wanted import Asked, Wanted
 from gristmill.pipelines.ask import committed
 from gristmill.pipelines.command import open_lake
-from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.gates.held import limits_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
@@ -275,30 +273,3 @@ def _committed_version(store: Store, lines: list[str]) -> Manifest | None:
     if manifest.digest != result["digest"]:
         raise JobFailed(f"the job made {result['digest'][:12]}, but {manifest} is {manifest.digest[:12]}")
     return manifest
-
-
-def publish(manifest: Manifest, changed: Sequence[str]) -> None:
-    """The funnel as an artifact of the flow run, one series a dataset. `changed`: see `growth_report`."""
-    key = "funnel-" + "".join(c if c.isalnum() else "-" for c in manifest.dataset)
-    text = funnel(manifest, changed)
-    create_markdown_artifact(text, key=key, description=f"What became of every record of {manifest}")
-
-
-def funnel(manifest: Manifest, changed: Sequence[str] = ()) -> str:
-    """Markdown: what came in, and per stage what passed and why the rest did not."""
-    m = manifest
-    rows = [
-        f"## {m}",
-        f"{m.received.count:,} records in = {m.kept.count:,} kept + {m.dropped.count:,} dropped"
-        f" + {m.quarantined.count:,} quarantined; content digest `{m.digest[:16]}`",
-        "",
-        "| stage | came in | passed | not passed |",
-        "|---|---:|---:|---|",
-    ]
-    for row in m.funnel:
-        reasons = [f"{name.partition('.')[2]} {n:,}" for name, n in row.dropped.items()]
-        reasons += [f"{name.partition('.')[2]} {n:,} (quarantined)" for name, n in row.quarantined.items()]
-        rows.append(f"| {row.stage} | {row.received:,} | {row.passed:,} | {', '.join(reasons)} |")
-    if report := growth_report(m, changed):
-        rows += ["", report]
-    return "\n".join(rows)

@@ -28,7 +28,8 @@ from gristmill.lake.store.outage import Patience, Unreachable
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.flows import JobFailed, Setting, bring, funnel, reap, state_message, stop_job_of
+from gristmill.orchestration.flows import JobFailed, Setting, bring, reap, state_message, stop_job_of
+from gristmill.orchestration.funnel import funnel
 from gristmill.orchestration.jobs import FLOW_RUN, Jobs
 from gristmill.orchestration.kickoff.local import Processes
 from gristmill.orchestration.secrets import Secrets

@@ -224,7 +224,7 @@ def test_what_a_job_says_last_is_its_reason():
 
 
 def test_the_funnel_says_what_came_in_and_why_it_left(sample, tmp_path):
-    from gristmill.orchestration.flows import funnel
+    from gristmill.orchestration.funnel import funnel
 
     manifest = web.run(tmp_path / "lake", web.crawl_files(sample)).manifest
     text = funnel(manifest)
