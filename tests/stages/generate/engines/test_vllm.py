@@ -81,7 +81,8 @@ def test_it_answers_with_the_model_of_the_lake_and_ends_with_all_that_it_started
         assert os.path.exists(checkpoint)
     finally:
         engine.close()
-    assert gone(given["pid"], given["child"]) and not os.path.exists(checkpoint)
+    until(lambda: gone(given["pid"], given["child"]), "the end of the server and of its child")
+    assert not os.path.exists(checkpoint)
 
 
 def test_a_prompt_is_the_same_tokens_as_with_the_engine_of_this_project_and_weights_are_as_stored(lake, fake):
@@ -145,7 +146,7 @@ def test_one_that_is_not_ready_in_time_is_ended(fake, tmp_path):
             server.wait()
     finally:
         server.close()
-    assert gone(fake.seen["pid"], fake.seen["child"])
+    until(lambda: gone(fake.seen["pid"], fake.seen["child"]), "the end of the server and of its child")
 
 
 def test_one_that_dies_later_stops_the_engine_with_its_last_words(lake, fake):
@@ -155,7 +156,7 @@ def test_one_that_dies_later_stops_the_engine_with_its_last_words(lake, fake):
         until(lambda: not engine._server.alive, "its end")
         with pytest.raises(EngineStopped, match=r"vLLM ended.*\nloading the weights"):
             list(engine.generate([Ask("p", (0,), "1 and 2")]))
-        assert gone(fake.seen["child"])
+        until(lambda: gone(fake.seen["child"]), "the end of the server's child")
     finally:
         engine.close()
 
