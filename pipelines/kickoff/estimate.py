@@ -25,9 +25,8 @@ from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
 from gristmill.pipelines.kickoff.config import KickoffRun
 from gristmill.pipelines.kickoff.graph import Graph, Node
 from gristmill.pipelines.kickoff.named import named
-from gristmill.pipelines.kickoff.room import Room, Share, share_of
+from gristmill.pipelines.kickoff.room import Room, Share, pieces_of, share_of
 from gristmill.pipelines.train import TrainRecipe
-from gristmill.pipelines.training.run import TrainRun
 from gristmill.stages.read.inputs import find_inputs
 
 
@@ -73,9 +72,7 @@ class Estimator:
         then, now = _amount(node, versions), self._amount_now(node, config, versions)
         scale = now / then if now is not None and then else None
         work = (1 if scale is None else scale) * sum(work or 0 for work in works)
-        share, run = share_of(node.outline), node.outline.run
-        side_by_side = 1 if isinstance(run, TrainRun) else max(1, run.workers)
-        held = share if isinstance(run, TrainRun) else Share(1, share.gpus / side_by_side)
+        side_by_side, held = pieces_of(node.outline)
         return Estimate(work, work / side_by_side, *held, tuple(map(str, versions)), scale)
 
     def _last(self, node: Node, number: int) -> Manifest | None:

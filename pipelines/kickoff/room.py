@@ -38,6 +38,13 @@ def share_of(config: PipelineConfig) -> Share:
     return Share(max(share.cpus for share in shares), max(share.gpus for share in shares))
 
 
+def pieces_of(config: PipelineConfig) -> tuple[int, Share]:
+    """(pieces of work that run side by side, what each of them holds of the share of its node)."""
+    share = share_of(config)
+    count = 1 if isinstance(config.run, TrainRun) else max(1, config.run.workers)
+    return count, Share(share.cpus / count, share.gpus / count)
+
+
 @dataclass(frozen=True)
 class Room:
     """`nodes` at most, and together no more than `cpus` and `gpus`; None: as many as there are nodes."""

@@ -14,7 +14,7 @@ from gristmill.pipelines.kickoff import estimate
 from gristmill.pipelines.kickoff.estimate import waited
 from gristmill.pipelines.kickoff.plan import Plan
 from gristmill.pipelines.kickoff.prepare import prepare
-from gristmill.pipelines.kickoff.room import Room, Share, share_of
+from gristmill.pipelines.kickoff.room import Room, Share, pieces_of, share_of
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import validate
 
@@ -91,14 +91,20 @@ def test_what_is_waited_for_follows_from_the_order_and_the_room(graphs):
 
 
 def test_a_node_takes_what_its_workers_ranks_and_engines_do(graphs):
-    def share(pipeline: str, **run: Any) -> Share:
+    def config(pipeline: str, **run: Any) -> PipelineConfig:
         config: PipelineConfig = validate(PIPELINES[pipeline], {"pipeline": pipeline, "run": run})
-        return share_of(config)
+        return config
+
+    def share(pipeline: str, **run: Any) -> Share:
+        return share_of(config(pipeline, **run))
 
     assert share("upper", workers=0) == (1, 0) and share("upper", workers=3) == (3, 0)
     assert share("train", trainer="ray", ranks=2, cpus=3, gpus=1) == (6, 2)
     assert share("evaluate", workers=2, cpus=2, gpus=1) == (4, 2)
     assert share("reasoning", workers=1, hosts={"engines": 2, "cpus": 2, "gpus": 1}) == (4, 2)
+    assert pieces_of(config("upper", workers=3)) == (3, (1, 0))
+    assert pieces_of(config("train", trainer="ray", ranks=2, cpus=3, gpus=1)) == (1, (6, 2))
+    assert pieces_of(config("evaluate", workers=2, cpus=2, gpus=1)) == (2, (2, 1))
 
 
 def test_there_is_room_by_number_and_by_what_is_held(graphs):
