@@ -238,7 +238,8 @@ def _version_of(ref: Ref, versions: Sequence[Manifest]) -> str:
     """The version that a reference came to."""
     if not ref.link:
         return str(versions[-1])
-    return str(next(m for m in reversed(versions) if m.dataset.endswith(ref.link)))
+    alike = [manifest for manifest in reversed(versions) if manifest.dataset.endswith(ref.link)]
+    return str(min(alike, key=lambda manifest: len(manifest.dataset)))  # all begin with the node's own: no more between
 
 
 def _validated(data: Mapping[str, Any], recipe: Any) -> PipelineConfig:

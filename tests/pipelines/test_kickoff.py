@@ -117,6 +117,10 @@ def test_a_link_of_a_chain_is_named_behind_its_node(graphs):
         BadConfig, match=r"^nodes.c: recipe.sources.0: node:chain.z: chain makes lines.a, lines.b, and no"
     ):
         graphs.prepared(nodes | {"c": graphs.upper("c", "node:chain.z")})
+    graphs.lines("b.a", 1)
+    chain["recipe"]["files"] = [files[0], str(graphs.folder / "b.a.jsonl")]
+    ends, _ = graphs.run({"chain": chain, "c": graphs.upper("c", "node:chain.a")})
+    assert [str(ref) for ref in ends["c"].versions[0].sources] == ["lines.a@v1"]  # and not that of lines.b.a
 
 
 def test_only_a_node_or_what_comes_after_it(graphs):
