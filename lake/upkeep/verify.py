@@ -33,6 +33,10 @@ _REPAIR = (
     " and run the recipe of the versions it harms again, which makes the same bytes. Do not withdraw them first: what"
     " was withdrawn is not made again"
 )
+_DERIVED = (
+    "Copy the object from a backup or another lake. Without it the manifests that it tells of are read instead, and"
+    " commits to come write it anew"
+)
 
 
 Progress = Callable[[int, int, str], None]
@@ -224,7 +228,7 @@ def _missing(ref: ObjectRef, info: Info | None) -> tuple[str, str] | None:
 def _of_object(ref: ObjectRef, wrong: tuple[str, str], harmed: tuple[str, ...]) -> Finding:
     """The finding about an object. Rows that do not agree under a right digest were written so: no copy mends them."""
     what, problem = wrong
-    remedy = DEFECT if what in ("rows", "ledger") else _REPAIR
+    remedy = DEFECT if what in ("rows", "ledger") else _DERIVED if ref.kind == HISTORY else _REPAIR
     return Finding("error", what, ref.sha256, harmed, f"{ref.kind} {ref.sha256[:12]} {problem}. {remedy}")
 
 

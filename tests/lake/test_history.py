@@ -147,7 +147,9 @@ def test_a_block_that_cannot_be_read_is_named_and_its_manifests_are_read(copy: S
     assert [row.kept for row in rows] == list(range(NIGHTS, 0, -1)) and all(row.problem is None for row in rows)
     assert len(warnings) == 1 and block.sha256 in warnings[0]
     assert {slot_key("web", number) for number in range(65, 129)} <= set(store.read)
-    assert {finding.what for finding in verify(copy)} == {"missing" if lost else "corrupt"}
+    findings = verify(copy)
+    assert {finding.what for finding in findings} == {"missing" if lost else "corrupt"}
+    assert all("manifests that it tells of are read instead" in finding.message for finding in findings)
 
 
 def test_a_manifest_of_another_size_is_read_and_named(copy: Store) -> None:
