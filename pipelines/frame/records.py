@@ -67,11 +67,17 @@ class RecordRecipe(InputRecipe):
         return (*self.scan.identity(), *self.flow.stages(suppression))
 
     def resolve(self, versions: Versions, suppression: str) -> Resolved:
-        """Its records come from the inputs alone; versions among these are its sources. Raises BadConfig."""
+        """Its records come from the inputs alone; versions among these are its sources. Raises BadConfig, and
+        GateFailed for a version without a record."""
         identity, stages = self.identity(suppression), self.stages(suppression)
         read = versions_read(self.inputs, versions)
         if read and self.flow.read.read.id != ID:
             raise BadConfig(f"read.id={self.flow.read.read.id!r}: {read[0]} has the ids of its records in {ID!r}")
+        if not self.allow_empty and (empty := [str(manifest) for manifest in read if not manifest.kept.count]):
+            raise GateFailed(
+                f"recipe.inputs: {', '.join(empty)}: no record was kept. Leave it out of recipe.inputs, or set"
+                " recipe.allow_empty=true if that is as it should be; nothing was committed."
+            )
         sources = tuple(manifest.ref for manifest in read)
         return Resolved(identity, stages, self._build, sources, merging=partial(_merging, self.flow))
 

@@ -9,6 +9,7 @@ import mixtures
 import pytest
 import reasonings
 from aiohttp import web
+from drafts import draft
 from strange_server import completion, good, strange
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.cli.main import app
+from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.runner import Runner
@@ -141,6 +143,16 @@ def test_a_version_with_a_damaged_shard_is_no_input(store):
         assert not server.requests and Versions(store).names() == ["pages"]
         store.put(shard.key, data)
         run(store, server, ["pages@v1"], dataset="posed", problems=SEEDS, prompt={"template": TEMPLATE})
+
+
+def test_a_version_that_kept_nothing_is_no_input(store):
+    """As a file without a record."""
+    nothing = draft("pages", "nothing", ["ab" * 32])
+    Versions(store).commit(nothing.model_copy(update={"kept": nothing.dropped, "dropped": nothing.kept}))
+    with strange(answer) as server:
+        with pytest.raises(GateFailed, match=r"recipe\.inputs: pages@v1: no record was kept.*allow_empty"):
+            run(store, server, ["pages@v1"], dataset="posed", problems=SEEDS, prompt={"template": TEMPLATE})
+        assert Versions(store).names() == ["pages"]
 
 
 def test_a_version_of_something_else_is_no_input(store, tmp_path):
