@@ -53,12 +53,18 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
 """How many nodes run at a time says run.nodes."""
 
 
+def stop_jobs_of(flow: Any, flow_run: Any, state: Any) -> None:
+    """`stop_job_of`, where there are jobs: it waits for their server."""
+    if by_jobs():
+        stop_job_of(flow, flow_run, state)
+
+
 @flow(
     name="kickoff",
     persist_result=False,
     task_runner=RUNNER,
-    on_crashed=[stop_job_of],
-    on_cancellation=[stop_job_of],
+    on_crashed=[stop_jobs_of],
+    on_cancellation=[stop_jobs_of],
 )
 def kickoff(
     config: str = "everything",
