@@ -110,6 +110,7 @@ def test_a_version_of_the_schedule_starts_what_is_made_from_it_by_an_event(house
     first, second = runs_of(house, "nightly", "COMPLETED")[:2]
     assert first["state"]["message"].startswith("web@v1: committed")
     assert second["state"]["message"] == "web@v1: nothing new, no job was needed"
+    until(lambda: len(announced(house, "scheduled")) >= 2, "the events in the server's store")
     assert sorted(announced(house, "scheduled")) == ["tokenizer@v1", "web@v1"]  # each of them once
     assert len(runs_of(house, "mixture")) == 1
     (deployment,) = [d for d in house.ask("/deployments/filter", {}) if d["name"] == "nightly"]
@@ -132,7 +133,7 @@ def test_a_version_that_a_gate_holds_starts_nothing_and_somebody_is_told(house: 
     assert house.versions("held") and announced(house, "held") == []
     until(lambda: any("held back: kept rate" in text for text in TOLD), "the webhook to be told")
     assert house.ended(house.start("held", parameters={**parameters, "accept": ["web@v1"]}))[0] == "Completed"
-    assert announced(house, "held") == ["web@v1"]
+    until(lambda: announced(house, "held") == ["web@v1"], "the event in the server's store")
 
 
 def test_after_kill_9_of_everything_the_doctor_says_what_is_lost_and_up_mends_it(house: House, sample: Path) -> None:
