@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 from xml.etree import ElementTree
 
 import mixtures
@@ -116,6 +117,12 @@ def test_ray_data_has_the_same_records(store):
         web.to_ray(["txt"])
 
 
+def loader_of(data: Any, workers: int, batch_size: int | None) -> DataLoader[Any]:
+    """Its workers are forked from a server: a fork of this process would inherit what other tests left running."""
+    context = "forkserver" if workers else None
+    return DataLoader(data, batch_size, num_workers=workers, multiprocessing_context=context)
+
+
 class TestPyTorch:
     """`to_torch`: an IterableDataset whose parts are disjoint, and together everything."""
 
@@ -124,7 +131,7 @@ class TestPyTorch:
         web = lake.open("web@v1", lake=store.uri)
         data = web.to_torch(["url", "ordinal"])
         assert "web@v1" in repr(data)
-        loader = DataLoader(data, batch_size=4, num_workers=workers)
+        loader = loader_of(data, workers, batch_size=4)
         batches = list(loader)
         assert all(isinstance(batch["ordinal"], torch.Tensor) for batch in batches)
         urls = [url for batch in batches for url in batch["url"]]
@@ -147,7 +154,7 @@ class TestPyTorch:
         n = len(reader)
         expected = [sample.arrays["input_ids"].tolist() for _, sample in reader.iterate(n, stop=2 * n)]
         for workers in (0, 2):
-            loader = DataLoader(mix.to_torch(seed=3, epoch=1), batch_size=None, num_workers=workers)
+            loader = loader_of(mix.to_torch(seed=3, epoch=1), workers, batch_size=None)
             assert [window["input_ids"].tolist() for window in loader] == expected and n > 2
         by_rank = [list(mix.to_torch(seed=3, epoch=1, rank=rank, world=2)) for rank in (0, 1)]
         assert [window["input_ids"].tolist() for window in by_rank[1]] == expected[1::2]
