@@ -62,7 +62,7 @@ def checkout(
         if progress is not None:
             progress(name)
     if not (directory / DONE).exists():
-        _write(directory / DONE, manifest.model_dump_json(indent=1).encode())
+        write_whole(directory / DONE, manifest.model_dump_json(indent=1).encode())
     (directory / MARKER).unlink(missing_ok=True)
     size = sum(ref.bytes for ref in manifest.shards)
     return Checkout(str(manifest), str(directory), tuple(names), size, written, len(names) - written)
@@ -83,7 +83,7 @@ def _names(manifest: Manifest) -> list[str]:
 def _claim(manifest: Manifest, directory: Path) -> None:
     """Marks the folder as that of this version. Raises FileExistsError if it holds anything else."""
     directory.mkdir(parents=True, exist_ok=True)
-    present = sorted(path.name for path in directory.iterdir() if path != _part(directory / MARKER))
+    present = sorted(path.name for path in directory.iterdir() if path != half_of(directory / MARKER))
     about = {"format": 1, "dataset": manifest.dataset, "version": manifest.version, "digest": manifest.digest}
     owner = _owner(directory)
     if owner == (manifest.dataset, manifest.version, manifest.digest):
@@ -92,7 +92,7 @@ def _claim(manifest: Manifest, directory: Path) -> None:
         raise FileExistsError(f"{directory} holds {owner[0]}@v{owner[1]}, not {manifest}: give another folder")
     if present:
         raise FileExistsError(f"{directory} is not empty ({', '.join(present[:3])}): give a new or an empty folder")
-    _write(directory / MARKER, json.dumps(about).encode())
+    write_whole(directory / MARKER, json.dumps(about).encode())
 
 
 def _owner(directory: Path) -> tuple[str, int, str] | None:
@@ -107,7 +107,8 @@ def _owner(directory: Path) -> tuple[str, int, str] | None:
     return None
 
 
-def _part(path: Path) -> Path:
+def half_of(path: Path) -> Path:
+    """Where a file is written until it is whole."""
     return path.with_name(f".{path.name.lstrip('.')}.part")
 
 
@@ -123,29 +124,29 @@ def _check_there(target: Path, ref: ObjectRef) -> None:
 
 def _fetch(store: Store, manifest: Manifest, ref: ObjectRef, target: Path) -> None:
     """Writes the object to a file that has its name only when all of it was seen to be right. Raises Damaged."""
-    part = _part(target)
+    half = half_of(target)
     digest = hashlib.sha256()
-    with store.open(ref.key) as source, part.open("wb") as sink:
+    with store.open(ref.key) as source, half.open("wb") as sink:
         while block := source.read(_BLOCK):
             digest.update(block)
             sink.write(block)
         sink.flush()
         os.fsync(sink.fileno())
     if digest.hexdigest() != ref.sha256:
-        part.unlink()
+        half.unlink()
         raise Damaged(
             f"{manifest}: object {ref.sha256} in {store.uri} is damaged (its bytes have sha256"
             f" {digest.hexdigest()[:12]}); {target.name} was not written."
             " `grist verify --deep` names every version that it harms"
         )
-    os.replace(part, target)
+    os.replace(half, target)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """A small file, whole or not at all."""
-    part = _part(path)
-    with part.open("wb") as sink:
+    half = half_of(path)
+    with half.open("wb") as sink:
         sink.write(data)
         sink.flush()
         os.fsync(sink.fileno())
-    os.replace(part, path)
+    os.replace(half, path)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from gristmill.lake.query.checkout import half_of, write_whole
 from gristmill.lake.query.query import lineage, resolve_usable
 from gristmill.lake.store.objects import file_sha256
 from gristmill.lake.versions.manifest import Manifest
@@ -127,7 +128,7 @@ class _Folder:
                 raise FileExistsError(
                     f"{self.folder} holds {whose}, not {self.manifest} as {self.target}: give another folder"
                 )
-        here = sorted(path.name for path in self.folder.iterdir() if path.name != _part(self.folder / MARKER).name)
+        here = sorted(path.name for path in self.folder.iterdir() if path.name != half_of(self.folder / MARKER).name)
         if here:
             raise FileExistsError(f"{self.folder} is not empty ({', '.join(here[:3])}): give a new or an empty folder")
         write_whole(self.folder / MARKER, json.dumps(self._identity).encode())
@@ -161,7 +162,7 @@ class _Folder:
         """Makes the file and notes it."""
         path = self.folder / part.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = _part(path)
+        half = half_of(path)
         records = part.write(half)
         with half.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -204,17 +205,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return fields if isinstance(fields, dict) else None
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name.lstrip('.')}.part")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all."""
-    half = _part(path)
-    with half.open("wb") as sink:
-        sink.write(data)
-        sink.flush()
-        os.fsync(sink.fileno())
-    os.replace(half, path)
