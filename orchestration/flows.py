@@ -180,7 +180,8 @@ def ended(flow_run_id: str) -> bool | None:
 def bring(
     wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any, patience: Patience
 ) -> tuple[list[Manifest], str]:
-    """(the versions of all links of its chain in order, how they came about). Raises JobFailed, Unreachable, or BadConfig where no job could help."""
+    """(the versions of all links of its chain in order, how they came about). Raises JobFailed, Unreachable, or
+    BadConfig where no job could help."""
     tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
         # The lake is asked before each attempt: whoever committed meanwhile, a job of another flow too, has done it.
@@ -193,7 +194,7 @@ def bring(
         how = f"committed by {'this' if submitted_here else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
         if job.status == "SUCCEEDED" and submitted_here:
-            # By its own result line: `all_committed` cannot tell for a run with a limit, nor where inputs changed since.
+            # By its own result line: the lake cannot tell for a run with a limit, nor where inputs changed since.
             versions = patience.wait(partial(_committed_versions, store, lines))
             if versions is not None:
                 return versions, how

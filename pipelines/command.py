@@ -85,8 +85,8 @@ def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
 @dataclass(frozen=True)
 class Ended:
     """What a run came to: its exit code, and what stood against it or the versions that it is about; a plan has
-    neither. `versions`: such as web@v3, of a chain all in order. `new`: whether it made the last one. `result`: where it
-    ran in this process."""
+    neither. `versions`: such as web@v3, of a chain all in order. `new`: whether it made the last one. `result`: only of
+    a run in this process."""
 
     code: int
     error: str = ""

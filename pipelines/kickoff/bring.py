@@ -17,8 +17,8 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.ask import all_committed
 from gristmill.pipelines.command import Ended
-from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.kickoff.graph import Node
 from gristmill.pipelines.kickoff.held import held_back
 from gristmill.pipelines.settings.config import BadConfig
