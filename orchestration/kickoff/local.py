@@ -75,8 +75,8 @@ class Processes:
                 self.say(node.name, lines[-1])
             code = process.wait()
         if code == DONE:
-            line = result_line(lines)
-            return Ended(code) if line is None else Ended(code, versions=versions_of_line(line), new=bool(line["new"]))
+            result = result_line(lines)
+            return Ended(code, versions=versions_of_line(result), new=result["new"]) if result else Ended(code)
         if -code in KILLS:
             killed = f"its process was killed (signal {-code}); what is done is kept: run the same command again"
             return Ended(INCOMPLETE, killed)
