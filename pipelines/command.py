@@ -40,7 +40,7 @@ from gristmill.pipelines.settings.exits import BAD_CONFIG, CONFLICT, DONE, GATE,
 from gristmill.pipelines.settings.logs import set_up_logging as set_up_logging  # every command takes it from here
 from gristmill.pipelines.settings.plain import plain
 from gristmill.pipelines.settings.shipped import find_config
-from gristmill.stages.run.cluster import WrongCluster, stop_on_sigterm
+from gristmill.stages.run.cluster import WrongCluster, interrupts, stop_on_sigterm
 from gristmill.stages.run.private import NotPrivate
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete, PlanOnly
@@ -113,6 +113,20 @@ def run(request: Request) -> int:
 
 def carry_out(config: PipelineConfig, *, plan: bool = False) -> Ended:
     """Runs the pipeline of a config that is resolved, as far as it goes. Raises KeyboardInterrupt, and defects."""
+    before = interrupts()
+    try:
+        ended = _carry_out(config, plan)
+    except Exception as error:
+        if interrupts() == before:
+            raise
+        raise KeyboardInterrupt from error  # that is what it was
+    if ended.error and interrupts() > before:
+        raise KeyboardInterrupt
+    return ended
+
+
+def _carry_out(config: PipelineConfig, plan: bool) -> Ended:
+    """As `carry_out`; what an interrupt became in a library is raised, or said, as that."""
     how = config.run
     try:
         patience = Patience(f"store {how.lake}, inputs or cluster", how.patience_seconds)

@@ -22,6 +22,7 @@ from waiting import PATIENCE, until
 
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines import command
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,3 +115,26 @@ def test_sigterm_ends_a_run_as_incomplete_and_the_same_command_finishes_it(sampl
     out, err = run.communicate(timeout=PATIENCE)
     assert (run.returncode, out) == (5, "") and "interrupted; what is done is kept" in err
     assert finish(start(lake, sample))["digest"] == digest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("error", [SystemError("returned a result with an exception set"), OSError("interrupted call")])
+def test_an_interrupt_that_a_library_turns_into_its_own_error_is_an_interrupt(monkeypatch, capsys, number, error):
+    def library(*arguments: Any) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            os.getpid()  # a signal is taken between two steps of Python
+        except KeyboardInterrupt:
+            raise error from None
+
+    before = [(each, signal.getsignal(each)) for each in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(command, "run_pipeline", library)
+    monkeypatch.setattr(command, "open_lake", lambda uri: None)
+    try:
+        code = command.run(command.Request({"pipeline": "web", "recipe": {"inputs": ["x"]}}, lake="/lake"))
+    finally:
+        for each, handler in before:
+            signal.signal(each, handler)
+    assert code == 5 and capsys.readouterr().err == (
+        "error: interrupted; what is done is kept: run the same command again\n"
+    )

@@ -98,12 +98,25 @@ def _close_to_others() -> None:
 
 
 def stop_on_sigterm() -> None:
-    """Makes SIGTERM (a job's stop, a scheduler's) what Ctrl-C is. Ray puts its crash report there instead."""
+    """Makes SIGTERM (a job's stop, a scheduler's) what Ctrl-C is, and counts both. Ray puts its crash report there
+    instead."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
+
+
+_INTERRUPTS: list[int] = []
+
+
+def interrupts() -> int:
+    """How often this process was interrupted. An interrupt comes out of a library as whatever that makes of it, such as
+    a SystemError of an extension that was called back, so its own exception does not tell."""
+    return len(_INTERRUPTS)
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    _INTERRUPTS.append(signum)
     raise KeyboardInterrupt
 
 
