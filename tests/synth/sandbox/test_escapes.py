@@ -51,11 +51,12 @@ def processes_of(names: list[str]) -> list[int]:
 
 
 def run(sandbox: Sandbox, source: str, *tests: str) -> Execution:
-    """Runs a program; afterwards only the server is there, at most with a tester that waits, and it serves."""
+    """Runs a program; afterwards only the server and its nursery are there, at most with a tester that waits, and they
+    serve."""
     execution = sandbox.run(source, tests)
     (server,) = [server for server in sandbox._idle.queue if server is not None]
     left = set(processes_of([server.name])) - {server.process.pid}
-    assert len(left) <= 1
+    assert 1 <= len(left) <= 2
     for process in left:
         assert psutil.Process(process).ppid() == server.process.pid
         assert os.readlink(f"/proc/{process}/ns/pid") == os.readlink("/proc/self/ns/pid")  # no program's
@@ -75,12 +76,25 @@ def attempted(code: str) -> str:
     [
         "import socket\nsocket.create_connection(('127.0.0.1', 80), 1)",
         "import socket\nsocket.socket(socket.AF_UNIX)",
+        "import socket\nsocket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)",
+        "import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+        "import socket\nsocket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b'x', b'\\0abstract')",
+        "import socket\nsocket.socketpair(type=socket.SOCK_SEQPACKET)",
+        "import socket\nsocket.socketpair()[0].sendto(b'x', '/tmp/path')",
         "import urllib.request\nurllib.request.urlopen('http://192.0.2.1/')",
         "open('/etc/shadow').read()",
         "open('/etc/passwd').read()",
         "import os\nos.listdir('/home')",
         "open('/proc/1/environ').read()",
         "import os\nos.listdir('/proc')",
+        "open('/proc/self/mem', 'rb')",
+        "import os\nos.symlink('/etc/passwd', '/tmp/link')\nopen('/tmp/link').read()",
+        "import os\nos.listdir('/dev/shm')",
+        "import os\nos.open('/', os.O_TMPFILE | os.O_RDWR)",
+        "import os\nfor _ in range(9):\n    os.write(os.open('/tmp', os.O_TMPFILE | os.O_RDWR), bytes(1 << 19))",
+        "for number in range(2000):\n    open(f'/tmp/{number}', 'w').close()",
+        "import os\nfor _ in range(70):\n    os.pipe()",
+        "import _thread, time\nfor _ in range(9):\n    _thread.start_new_thread(time.sleep, (99,))",
         "open('/etc/new', 'w')",
         "open('/new', 'w')",
         "import os\nos.mkdir('/usr/lib/new')",
@@ -175,10 +189,136 @@ def count(): return sum(map(is_open, range(3, 64)))
             "failed",
         ),  # the first of all
         ("import ctypes\nctypes.string_at(0)", "crashed"),
+        ("def deep(n): return deep(n + 1)\ndef double(n): return deep(n)", "raised"),
+        ("n = input()\ndef double(n): return 42", "raised"),
+        ("import atexit, os\natexit.register(os._exit, 0)\ndef double(n): return 5", "failed"),
+        ("import sys\nsys.exit = lambda *a: None\nsys.exit(0)\ndef double(n): return 5", "failed"),
+        ("import os\nos._exit = lambda code: None\ndef double(n): return 5", "failed"),
+        ("import builtins\nbuiltins.len = lambda items: 42\ndef double(n): return 5", "forged"),
+        ("import os\nos.closerange(3, 64)\ndef double(n): return 5", "exited"),
+        ("def double(n):\n    double.__globals__['assert'] = True\n    raise AssertionError", "raised"),
     ],
 )
 def test_no_program_says_that_it_passed(sandbox: Sandbox, source: str, status: str) -> None:
     assert run(sandbox, source, "assert double(21) == 42").status == status
+
+
+ASKED = "double(21) == 4200042"
+LOOKS = {
+    "frames": """
+import re, sys
+def seen():
+    frame = sys._getframe()
+    while frame is not None:
+        yield repr(frame.f_locals)
+        frame = frame.f_back
+""",
+    "objects": """
+import gc, re
+def seen():
+    for value in gc.get_objects():
+        try:
+            yield repr(value)
+        except Exception:
+            continue
+""",
+    "modules": """
+import re, sys
+def seen():
+    for module in list(sys.modules.values()):
+        yield repr(vars(module))
+""",
+    "memory": """
+import ctypes, os, re, sys
+def seen():
+    libc, (readable, written), page = ctypes.CDLL(None), os.pipe(), 4096
+    places = {id(value) >> 20 for value in (*globals().values(), *sys.modules.values(), object(), [], "")}
+    for place in sorted({near for at in places for near in range(at - 24, at + 24)}):
+        for address in range(place << 20, (place + 1) << 20, page):
+            if libc.write(written, ctypes.c_void_p(address), page) == page:  # a page that is not there is no crash
+                yield os.read(readable, page).decode("latin-1")
+""",
+}
+FINDS = """
+def double(n):
+    for text in seen():
+        if match := re.search(r"double\\(21\\) == (\\d+)", text):
+            return int(match[1])
+    return 0
+"""
+
+
+@pytest.mark.parametrize("look", list(LOOKS))
+def test_no_program_finds_an_expected_value_in_its_memory(look: str) -> None:
+    """Nor one of the tests of an earlier problem, or of an earlier program for the same problem."""
+    sandbox = Sandbox(Limits(cpu_s=30, wall_s=300))
+    try:
+        for source in ("def double(n): return 0", LOOKS[look] + FINDS, LOOKS[look] + FINDS):
+            execution = sandbox.run(source, [f"assert {ASKED}"])
+            assert execution.status == "failed", execution
+        found = sandbox.run(LOOKS[look] + FINDS, ["assert double(0) != 4200042"])
+        assert found.status == "passed", "of another problem before"
+        local = FINDS.replace("(n):\n", "(n):\n    import sys\n    sys.kept = kept = ['double(21) == 4200042']\n")
+        own = LOOKS[look] + local
+        assert sandbox.run(own, [f"assert {ASKED}"]).status == "passed", "it would be found, if it were there"
+    finally:
+        sandbox.close()
+
+
+@pytest.mark.parametrize(
+    "shadow",
+    [
+        "def abs(n): return 0", "def set(items): return 1", "def all(items): return True", "def len(items): return 42",
+        "def isinstance(value, kind): return True", "def sorted(items): return 0", "AssertionError = ValueError",
+    ],
+)  # fmt: skip
+def test_a_program_replaces_none_of_the_names_that_tests_judge_by(sandbox: Sandbox, shadow: str) -> None:
+    tests = [
+        "assert abs(double(21) - 42) < 1e-6",
+        "assert set([double(21)]) == set([42])",
+        "assert all(double(n) == n + n for n in range(9))",
+        "assert len([double(21)] * double(1)) == 2",
+        "assert isinstance(double(21), str)",
+        "assert sorted([double(21), 1]) == [1, 42]",
+    ]
+    for test in tests:
+        assert sandbox.run(f"{shadow}\ndef double(n): return 5", [test]).status == "failed", test
+    check = "def check(candidate):\n    assert abs(candidate(21) - 42) < 1e-6\n"
+    wrong = sandbox.run(f"{shadow}\ndef double(n): return 5", [check, "check(double)"], hidden=["double"])
+    assert wrong.status == "failed"
+
+
+def test_a_program_may_be_named_like_one_of_pythons_own(sandbox: Sandbox) -> None:
+    """As some of MBPP's are."""
+    assert sandbox.run("def sum(a, b): return a + b", ["assert sum(2, 3) == 5"]).status == "passed"
+    tests = ["import math\nassert math.isclose(abs(2), 5)"]
+    assert sandbox.run("def abs(n): return 5", tests, hidden=["abs"]).status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("method", "test"),
+    [
+        ("__lt__", "assert double(21) < 50"), ("__gt__", "assert 50 > double(21)"),
+        ("__eq__", "assert double(21) == 42"), ("__contains__", "assert 42 in double(21)"),
+        ("__eq__", "assert 42 in [double(21)]"),
+        ("__ge__", "assert double(21) >= 42"), ("__ne__", "assert not double(21) != 42"),
+    ],
+)  # fmt: skip
+def test_an_object_that_agrees_to_everything_is_no_answer(sandbox: Sandbox, method: str, test: str) -> None:
+    source = f"class Yes:\n    def {method}(self, other): return True\ndef double(n): return Yes()"
+    assert run(sandbox, source, test).status in ("failed", "raised")
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("whom", ["0", "-1", "os.getpgrp()", "os.getppid()"])
+def test_a_program_signals_nobody_but_its_own(sandbox: Sandbox, whom: str, signal: str) -> None:
+    source = f"import os, signal\ntry: os.kill({whom}, signal.{signal})\nexcept OSError: pass\ndef double(n): return 5"
+    assert run(sandbox, source, "assert double(21) == 42").status == "failed"
+
+
+def test_a_program_may_have_an_event_loop(sandbox: Sandbox) -> None:
+    source = "import asyncio\nasync def later(n): return 2 * n\ndef double(n): return asyncio.run(later(n))"
+    assert run(sandbox, source, "assert double(21) == 42").status == "passed"
 
 
 FORK_BOMB = """
@@ -226,6 +366,12 @@ def double(n): return 2 * n
         "blocks = [bytearray(1 << 30)]",
         "n = 10 ** 10 ** 10",
         "while True: print('x' * 1000000)",
+        "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
+        "import sys\nsys.setrecursionlimit(10 ** 9)\ndef deep(n): return deep(n + 1)\ndeep(0)",
+        "import threading\nwhile True:\n    try: threading.Thread(target=threading.Event().wait).start()\n"
+        "    except RuntimeError: pass",
+        "import os, signal\nfor number in range(1, 65):\n    try: signal.signal(number, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\nwhile True: pass",
         "def double(n): return 'x' * (32 << 20)",
     ],
 )
@@ -242,7 +388,7 @@ def test_a_program_that_sleeps_whatever_it_is_sent_is_ended() -> None:
     impatient = Sandbox(Limits(wall_s=1), minimum="none")
     assert impatient.run(source, ["assert True"]).status == "wall_limit"
     names = servers(impatient)
-    assert len(processes_of(names)) == 1
+    assert len(processes_of(names)) == 2
     impatient.close()
     assert processes_of(names) == []
 
