@@ -114,10 +114,10 @@ def _serve(answers: socket.socket, setting: Setting) -> None:
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     program, asker = 0, b""
     while True:
-        ready, _, _ = select.select([answers, woken], [], [])
+        ready, _, _ = select.select([answers.fileno(), woken], [], [])
         if woken in ready:
             os.read(woken, _LONGEST)
-        if answers in ready:
+        if answers.fileno() in ready:
             question = answers.recv(_LONGEST)
             if not question:
                 _ended(setting, program)
