@@ -164,12 +164,11 @@ class _Drawing:
     spent: Spent = Spent()
 
     def leave_out_empty(self, store: Store, records: Records) -> None:
-        """Notes that chunks without a problem have no samples: an engine is not started, nor a server asked, for what
-        is all known already."""
-        empty = put_table(store, JUDGED, JUDGED_SCHEMA.empty_table())
-        for number, posing in enumerate(self.posings):
-            if not posing.chunk.tally.count or not records.tally.count:
-                self.last[number] = empty, VerifyFacts(open=0)
+        """Notes that there are no samples where there is no problem at all: no engine is started, nor a server asked,
+        for what is all known already."""
+        if not records.tally.count:
+            empty = put_table(store, JUDGED, JUDGED_SCHEMA.empty_table())
+            self.last = dict.fromkeys(range(len(self.posings)), (empty, VerifyFacts(open=0)))
 
     def judged(self, runner: Runner, limit: int) -> list[tuple[Posing, ObjectRef]]:
         """Every chunk with its samples, once no stop is open and undecided ones had `limit` attempts. Raises as

@@ -47,16 +47,20 @@ _NUMERIC = re.compile(r"(?:\\(?:frac|times|cdot|div|ast)|[\d\s.,+\-*×·÷/^%(){
 _WORDS = re.compile(r"^[^\W\d_∞π][^\d\\{}()=<>+*≠≤≥∞‰√|!]*(?:\^\{?[23]\}?)?[^\d\\{}()=<>+*≠≤≥∞‰√|!]*$|^$")
 _TURNS = """not no never less more than least most over under between cannot if minus negative half twice except without
 wrong incorrect false n't isn't double triple above below up almost nearly but unknown root square cube reciprocal
-inverse opposite multiple power third fourth quarter fifth sixth seventh eighth ninth tenth january february march april
-may june july august september october november december"""
-_TURN_BEHIND = """or if unless wrong incorrect false not squared cubed factorial remainder mod modulo choose score gross
-tenth tenths hundredth hundredths thousandth thousandths half halves third thirds fourth fourths quarter quarters fifth
-fifths sixths eighths maybe mille january february march april june july august september october november december"""
+inverse opposite multiple power third fourth quarter fifth sixth seventh eighth ninth tenth"""
+_TURN_BEHIND = """or if unless wrong incorrect false not squared cubed factorial remainder mod modulo choose maybe
+mille"""
+_SCALED_BY = """score gross tenth tenths hundredth hundredths thousandth thousandths half halves third thirds fourth
+fourths quarter quarters fifth fifths sixths eighths"""
+_MONTHS = """january february march april may june july august september october november december"""
 _FUNCTION_NAMES = """pi sin cos tan cot sec csc log ln lg exp sqrt root mod arcsin arccos arctan asin acos atan sinh
 cosh tanh arg det theta alpha beta gamma inf infinity e i x y z n k π"""
 _CODES = frozenset(("rs", "usd", "eur", "gbp", "us", "no"))
 """What may stand before a number without a blank: Rs5."""
 _TURNING_BEHIND = frozenset(_TURN_BEHIND.split())
+_BESIDE = frozenset((*_SCALED_BY.split(), *_MONTHS.split()))
+"""Words that do so right behind a number; months right before it as well."""
+_VARIABLES = frozenset("xyznk")
 _TURNING = frozenset(_TURNS.split())
 """Words that make a sentence with one number say something else than the number."""
 _FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
@@ -159,12 +163,12 @@ def _listed(part: str) -> list[str]:
 
 
 def _single(plain: str) -> Reading:
-    based = _BASED.match(plain)
-    if based and 2 <= int(based[2]) <= 36:
-        return Reading(plain, digits=(based[1].casefold(), int(based[2])) if int(based[2]) != 10 else None)
+    digits = _in_base(plain)
+    if digits is not None:
+        return Reading(plain, digits=digits)
     match = _ASSIGNED.match(plain)
     assigned = plain[match.end() :] if match else plain
-    name = match[1] if match and not match[2] else ""
+    name = match[1].casefold() if match and not match[2] else ""
     text = _ABOUT.sub("", assigned.casefold()).strip()
     if "=" in text:  # 3 * 6 = 18: the last side is the answer
         *sides, last = (number(side.strip().replace("$", "")) for side in text.split("="))
@@ -172,6 +176,16 @@ def _single(plain: str) -> Reading:
             text = text.rpartition("=")[2].strip()
     value, words = _number_and_words(text)
     return Reading(assigned, value, None if value is None else unit(words), name=name)
+
+
+def _in_base(plain: str) -> tuple[str, int] | None:
+    """The digits of a number in another base than ten, and the base (`101_2`, `2F_{16}`); None: it is none (`x_2`)."""
+    match = _BASED.match(plain)
+    base = 0 if match is None else int(match[2])
+    if match is None or not 2 <= base <= 36 or base == 10 or not any(map(str.isdigit, match[1])):
+        return None
+    valid = all(sign.isdigit() or ord(sign.casefold()) - ord("a") + 10 < base for sign in match[1])
+    return (match[1].casefold(), base) if valid else None
 
 
 def _equal(side: Number, last: Number) -> bool:
@@ -185,6 +199,8 @@ def _number_and_words(text: str) -> tuple[Number | None, str]:
     signed = re.sub(r"^(?:minus|negative) (?=.)", "-", text)
     spelt = numeral(signed)
     if spelt is not None:
+        if not _WORDS.match(spelt[1]) or _says_more("", spelt[1], glued=(False, False)):
+            return None, ""
         return Number(spelt[0], 0 if spelt[0].denominator == 1 else None), spelt[1]
     if signed[1:2].isdigit():
         text = signed
@@ -204,9 +220,7 @@ def _number_and_words(text: str) -> tuple[Number | None, str]:
     value = number(match[0].strip(" ,").rstrip("."))
     if value is None or not _WORDS.match(before) or not _WORDS.match(after):
         return None, ""
-    if {*re.split(r"[ .,;:]", before)} & _TURNING or {*re.split(r"[ .,;:]", after)} & _TURNING_BEHIND:
-        return None, ""
-    if _is_symbol(after, glued=not match[0].endswith(" ")) or _is_function(before, glued=not match[0][0].isspace()):
+    if _says_more(before, after, glued=(not match[0][0].isspace(), not match[0].endswith(" "))):
         return None, ""
     first, _, rest = after.partition(" ")
     if first in _SCALES:
@@ -214,6 +228,14 @@ def _number_and_words(text: str) -> tuple[Number | None, str]:
     elif first in ("percent", "per") and after.startswith(("percent", "per cent")):
         value = Number(value.value / 100, None, True)
     return value, currency[2] if currency and currency[2] in "$€" and not after else after
+
+
+def _says_more(before: str, after: str, glued: tuple[bool, bool]) -> bool:
+    """Whether the words around a number make it another one, or none. `glued`: without a blank between."""
+    words, behind = (re.split(r"[ .,;:]+", text) for text in (before, after))
+    if {*words} & _TURNING or {*behind} & _TURNING_BEHIND or {words[-1], behind[0]} & _BESIDE:
+        return True
+    return _is_symbol(after, glued[1]) or _is_function(before, glued[0])
 
 
 def _is_function(words: str, glued: bool) -> bool:
@@ -226,7 +248,7 @@ def _is_function(words: str, glued: bool) -> bool:
 def _is_symbol(words: str, glued: bool) -> bool:
     """Whether what stands behind a number is a factor (`4a`, `3s^2`, `2 sin x`) rather than a unit."""
     first, *others = re.split(r"[ ^.,/]", words)
-    if any(len(word) == 1 and word.isalpha() and word in _FUNCTIONS for word in others):
+    if _VARIABLES & {*others}:
         return True  # 5 times x
     if len(first) == 1 and first.isalpha():
         return glued or first not in SHORT

@@ -93,9 +93,9 @@ def unit(words: str) -> Unit | None:
     return Unit(f"{over.dimension}/{under.dimension}", over.size / under.size)
 
 
-def differ(one: Unit, other: Unit) -> bool:
+def differ(gold: Unit, answer: Unit) -> bool:
     """Whether units measure something else; degrees alone may be of an angle or of any scale of temperature."""
-    kinds = {one.dimension, other.dimension}
+    kinds = {gold.dimension, answer.dimension}
     return len(kinds) > 1 and not ("angle" in kinds and kinds & set(_TEMPERATURES.values()))
 
 
