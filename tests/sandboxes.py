@@ -10,6 +10,7 @@ from gristmill.synth.sandbox.sandbox import Execution, Sandbox
 
 
 def servers(sandbox: Sandbox) -> list[str]:
+    """The names of its servers that are idle."""
     return [server.name for server in sandbox._idle.queue if server is not None]
 
 

@@ -33,6 +33,7 @@ def numeral(text: str) -> tuple[Fraction, str] | None:
     behind = words[used:]
     if behind[:1] and behind[0] in _PARTS and (value == 1) == (not behind[0].endswith("s")):
         value, behind = value / _PARTS[behind[0]], behind[1:]
+        behind = behind[behind[:1] in (["a"], ["an"]) :]  # half a cup
     elif behind[:1] == ["dozen"]:
         value, behind = value * 12, behind[1:]
     if behind[:1] and (behind[0] in ("and", "or", "to", "of", "point", *_UNITS, *_ROUND, *_GROUPS)):

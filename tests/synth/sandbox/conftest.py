@@ -13,6 +13,7 @@ from gristmill.synth.sandbox.sandbox import Sandbox
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
+    """With small limits; it leaves no mount behind. A machine that cannot isolate skips."""
     limits = Limits(cpu_s=1, wall_s=120, memory=256 << 20, processes=4, scratch=1 << 20)
     sandbox = Sandbox(limits)
     try:
