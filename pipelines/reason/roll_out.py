@@ -19,7 +19,7 @@ from gristmill.lake.accounts.balance import total
 from gristmill.lake.accounts.fan import FAMILIES
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.model.processing.text import MissingToken
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.flow import State, Step
@@ -37,7 +37,7 @@ from gristmill.stages.generate.engines.protocol import Load
 from gristmill.stages.generate.engines.vllm_server import BadServer
 from gristmill.stages.generate.judge import Verify, VerifyFacts, VerifyInput
 from gristmill.stages.generate.settle import Settle, SettleFacts, settle_work, settled_chunk
-from gristmill.stages.generate.tables import GENERATED, JUDGED, Posing, Turn
+from gristmill.stages.generate.tables import GENERATED, JUDGED, JUDGED_SCHEMA, Posing, Turn
 from gristmill.stages.generate.verifiers import Spent
 from gristmill.stages.run.runner import Done, Runner
 from gristmill.stages.run.unfinished import Incomplete
@@ -79,6 +79,7 @@ class RollOut(Step):
             verify=replace(self.verify, hosts=run.how.judge or run.how.hosts),
         )
         drawing = _Drawing(hosted, hosted.generate, posings(runner.store, state.records))
+        drawing.leave_out_empty(runner.store, state.records)
         settled = self._settled(runner, drawing)
         facts = [receipt.facts_as(SettleFacts) for receipt in settled]
         chunks = [
@@ -161,6 +162,13 @@ class _Drawing:
     last: dict[int, tuple[ObjectRef, VerifyFacts]] = field(default_factory=dict)
     generated: list[Receipt] = field(default_factory=list)
     spent: Spent = Spent()
+
+    def leave_out_empty(self, store: Store, records: Records) -> None:
+        """Notes that there are no samples where there is no problem at all: no engine is started, nor a server asked,
+        for what is all known already."""
+        if not records.tally.count:
+            empty = put_table(store, JUDGED, JUDGED_SCHEMA.empty_table())
+            self.last = dict.fromkeys(range(len(self.posings)), (empty, VerifyFacts(open=0)))
 
     def judged(self, runner: Runner, limit: int) -> list[tuple[Posing, ObjectRef]]:
         """Every chunk with its samples, once no stop is open and undecided ones had `limit` attempts. Raises as

@@ -27,6 +27,8 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE, _CLONE3 = (56, 220), 435
 _NAMESPACES = 0x7E020000
 """Flags of clone(2) for new namespaces."""
+_SOCKETPAIR = (53, 199)
+_SOCK_STREAM, _SOCK_TYPES = 1, 0xF
 _READ_FILE, _READ_DIR, _EXECUTE = 4, 8, 1
 
 DENIED: dict[str, tuple[int, int]] = {
@@ -43,6 +45,9 @@ DENIED: dict[str, tuple[int, int]] = {
     "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "quotactl": (179, 60), "syslog": (103, 116),
     "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "shmget": (29, 194), "msgget": (68, 186),
     "semget": (64, 190), "mq_open": (240, 180), "memfd_create": (319, 279), "personality": (135, 92),
+    "memfd_secret": (447, 447), "io_uring_register": (427, 427), "fspick": (433, 433), "open_tree_attr": (467, 467),
+    "pidfd_send_signal": (424, 424), "kexec_file_load": (320, 294), "fanotify_init": (300, 262), "kcmp": (312, 272),
+    "vhangup": (153, 58), "iopl": (172, -1), "ioperm": (173, -1), "modify_ldt": (154, -1),
 }  # fmt: skip
 """System calls that a program has no use for; they fail with EPERM."""
 
@@ -170,16 +175,18 @@ def filter_program() -> Any:
     column = 0 if machine == "x86_64" else 1
     numbers = sorted({row[column] for row in DENIED.values() if row[column] >= 0})
     # A classic BPF program: load the architecture, then the number, and compare with each.
-    load, equal, at_least, has_bits, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+    load, equal, at_least, has_bits, only_bits, answer = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
     allow, deny, no_such_call, kill = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
     code = [(load, 0, 0, 4), (equal, 1, 0, _AUDIT_ARCH[machine]), (answer, 0, 0, kill), (load, 0, 0, 0)]
     if machine == "x86_64":
         code += [(at_least, 0, 1, 0x40000000), (answer, 0, 0, deny)]  # the x32 calls have other numbers
     code += [(equal, 0, 1, _CLONE3), (answer, 0, 0, no_such_call)]  # its flags cannot be seen; clone is tried instead
     for position, number in enumerate(numbers):
-        code.append((equal, len(numbers) - position + 3, 0, number))
-    code += [(equal, 0, 2, _CLONE[column]), (load, 0, 0, 16), (has_bits, 1, 0, _NAMESPACES), (answer, 0, 0, allow)]
-    code += [(answer, 0, 0, deny)]
+        code.append((equal, len(numbers) - position + 7, 0, number))
+    code += [(equal, 0, 2, _CLONE[column]), (load, 0, 0, 16), (has_bits, 5, 4, _NAMESPACES)]
+    # asyncio wants a pair of streams; one of a pair of datagram sockets could send to any other socket's address.
+    code += [(equal, 0, 3, _SOCKETPAIR[column]), (load, 0, 0, 24), (only_bits, 0, 0, _SOCK_TYPES)]
+    code += [(equal, 0, 1, _SOCK_STREAM), (answer, 0, 0, allow), (answer, 0, 0, deny)]
     instructions = b"".join(struct.pack("HBBI", *line) for line in code)
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))

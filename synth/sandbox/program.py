@@ -1,6 +1,7 @@
 """The program's process: it shuts the last doors behind itself, then computes what it is called with.
 
-It knows nothing of tests. Whatever the program does to this process (it may patch, exit, or write to the channel
+It knows nothing of tests, and no byte of its memory does, since it is a fork of a process that never saw one
+(nursery.py). Whatever the program does to this process (it may patch, exit, or write to the channel
 itself), all that comes of it are values that somebody else compares. Objects that are no plain data stay here, under a
 number.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import signal
 import socket
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +71,9 @@ def start(setting: Setting) -> tuple[int, socket.socket]:
 def _become(setting: Setting, channel: socket.socket, uid: int, gid: int) -> None:
     """Shuts every door, then says which layers were reached."""
     limits, entry = setting.limits, setting.entry
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()  # a group of processes reaches beyond a namespace: who signals or renices its own finds itself alone
     if entry.spaces:
         map_identity(uid, gid, setting.proc)
         flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
@@ -194,7 +199,7 @@ def _items(target: Any) -> list[Any]:
 _OPERATIONS: dict[str, Any] = {
     "get": getattr, "set": setattr, "items": _items, "length": len, "truth": bool, "text": str, "float": float,
     "index": int, "item": lambda target, key: target[key], "equal": lambda target, other: target == other,
-    "less": lambda target, other: target < other, "contains": lambda target, item: item in target,
+    "less": lambda target, other: target < other,
 }  # fmt: skip
 
 

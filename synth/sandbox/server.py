@@ -23,6 +23,7 @@ from typing import Any
 
 from gristmill.synth.sandbox import groups, jail, kernel
 from gristmill.synth.sandbox.isolation import Limits
+from gristmill.synth.sandbox.nursery import Nursery, NurseryLost, children
 from gristmill.synth.sandbox.program import Setting
 from gristmill.synth.sandbox.tester import ENTRIES, run_tester
 from gristmill.synth.sandbox.values import BadMessage, receive, send
@@ -46,22 +47,24 @@ def main() -> None:
     if first is None:
         return
     try:
-        setting, layers = prepare(first)
+        setting, nursery, layers = prepare(first)
     except Exception:  # whoever started this learns why it cannot be
         send(channel, {"failed": traceback.format_exc()}, 1 << 20)
         return
     send(channel, {"layers": layers}, 1 << 20)
-    testers = Testers(setting, channel)
+    testers = Testers(setting, nursery, channel)
     while (work := receive(channel, setting.limits.message)) is not None:
         report = testers.execute(work)
         if report is None:
             break
         send(channel, report, setting.limits.message)
     testers.end()
+    nursery.close()
 
 
-def prepare(first: dict[str, Any]) -> tuple[Setting, dict[str, Any]]:
-    """Imports, shuts in, and tries which way into namespaces this machine allows. Returns the layers reached."""
+def prepare(first: dict[str, Any]) -> tuple[Setting, Nursery, dict[str, Any]]:
+    """Imports, shuts in, and tries which way into namespaces this machine allows. Returns the layers reached, and what
+    forks programs: it is made here, before any test is known."""
     limits = Limits(**first["limits"])
     for name in (*IMPORTED.split(), *first["modules"]):
         importlib.import_module(name)
@@ -91,28 +94,30 @@ def prepare(first: dict[str, Any]) -> tuple[Setting, dict[str, Any]]:
         if entry.drop and os.getuid():
             continue
         setting = Setting(limits, entry, layers, proc, rules, baseline)
-        testers = Testers(setting, None)
+        nursery = Nursery.forked(setting)
+        testers = Testers(setting, nursery, None)
         report = testers.execute(_TRIAL)
         testers.end()
         if report is not None and report["status"] == "passed":
-            return setting, report["layers"]
+            return setting, nursery, report["layers"]
+        nursery.close()
     raise RuntimeError(f"the trial program does not run: {report}")
 
 
 class Testers:
     """Runs jobs in testers, a tester a problem: samples of one problem that come one after the other share it.
 
-    `channel`: watched during an execution, since whoever asked may go.
+    `nursery`: who forks the programs. `channel`: watched during an execution, since whoever asked may go.
     """
 
-    def __init__(self, setting: Setting, channel: socket.socket | None) -> None:
-        self.setting, self.channel = setting, channel
+    def __init__(self, setting: Setting, nursery: Nursery, channel: socket.socket | None) -> None:
+        self.setting, self.nursery, self.channel = setting, nursery, channel
         self.reports: socket.socket | None = None
         self.tester = 0
         self.work: dict[str, Any] = {}
 
     def execute(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        """Runs a job, and leaves no process of its program. None: whoever asked is gone."""
+        """Runs a job, and leaves no process of its program. None: whoever asked is gone, or no more can be run."""
         work = {key: value for key, value in job.items() if key != "source"}
         if self.reports is None or work != self.work:
             self.end()
@@ -123,8 +128,12 @@ class Testers:
             report = self._awaited(self.reports)
         except (BadMessage, ConnectionError) as error:
             report = {"status": "infrastructure", "detail": repr(error)}
-        if report is None or report["status"] not in _CLEAN or not self.setting.entry.spaces:
-            self.end()  # without a namespace of its own a program may have left processes behind
+        if report is None or report["status"] not in _CLEAN:
+            self.end()
+            try:
+                self.nursery.end()
+            except NurseryLost:  # a new one would be a fork of this process, which has seen tests
+                return None
         return report
 
     def _fork(self, work: dict[str, Any]) -> None:
@@ -135,7 +144,7 @@ class Testers:
             testers.close()
             return
         try:
-            run_tester(testers, self.setting, work)
+            run_tester(testers, self.setting, self.nursery, work)
         except BaseException as error:  # reported as what it is: no verdict on the program
             with contextlib.suppress(OSError, BadMessage):
                 send(testers, {"status": "infrastructure", "detail": repr(error)[:500]}, 1 << 20)
@@ -156,32 +165,18 @@ class Testers:
         return report
 
     def end(self) -> None:
-        """Kills and reaps every process below this one: the tester, and what it left, which becomes ours as it ends.
-
-        Nobody else reaps them, so a number that is known, or that /proc names, is still that of the process.
-        """
+        """Kills and reaps the tester, and what its tests left, which becomes ours as it ends; the nursery stays."""
         if self.reports is None:
             return
         self.reports.close()
         self.reports = None
-        known = {self.tester}
-        while True:
-            for process in known | _children(self.setting.proc):
+        left = {self.tester}
+        while left:
+            for process in left:
                 os.kill(process, signal.SIGKILL)
-            try:
-                ended, _ = os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
-            known.discard(ended)
-
-
-def _children(proc: int) -> set[int]:
-    try:
-        file = os.open(f"self/task/{os.getpid()}/children", os.O_RDONLY, dir_fd=proc)
-    except FileNotFoundError:  # a kernel without this file: what the tester started ends with it
-        return set()
-    with open(file) as children:
-        return {int(number) for number in children.read().split()}
+            for process in left:
+                os.waitpid(process, 0)
+            left = children(self.setting.proc) - {self.nursery.process}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tester's process: it forks programs into namespaces of their own, runs the tests of one problem, and decides.
+"""The tester's process: it has programs forked, runs the tests of one problem, and decides.
 
 Tests are Python statements that raise where the program is wrong. They run here, with the functions of the program
 replaced by stand-ins that send a call and receive a value; so a program that prints the words of success, ends itself
@@ -7,6 +7,7 @@ with 0 or redefines `assert` has changed nothing that decides.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import os
@@ -15,9 +16,9 @@ import signal
 import socket
 from typing import Any
 
-from gristmill.synth.sandbox import kernel
 from gristmill.synth.sandbox.isolation import Limits
-from gristmill.synth.sandbox.program import NOBODY, Entry, Setting, close_all_but, limit_memory, start
+from gristmill.synth.sandbox.nursery import End, Nursery, NurseryLost, give_up_rights
+from gristmill.synth.sandbox.program import Entry, Setting, close_all_but
 from gristmill.synth.sandbox.values import BadMessage, decode, encode, receive, send
 
 ENTRIES = (Entry(True, True), Entry(False, True), Entry(True, False), Entry(False, False))
@@ -118,7 +119,7 @@ class Handle:
         return self._ask("item", key)
 
     def __contains__(self, item: Any) -> bool:
-        return self._ask("contains", item) is True
+        return any(item == own for own in self)  # compared here: what it is asked for may be an expected value
 
     def __str__(self) -> str:
         return str(self._ask("text"))
@@ -131,64 +132,93 @@ class Handle:
             return self._ask("equal", other) is True
         return False  # an object that says of itself that it equals an expected value is not that value
 
-    def __lt__(self, other: Any) -> bool:
-        return self._ask("less", other) is True
+    def __lt__(self, other: object) -> bool:
+        return self._ask("less", other) is True if isinstance(other, Handle) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
 
 class Names(dict[str, Any]):
-    """The names of the tests: what they define, else what the program defines, else Python's own."""
+    """The names of the tests: what they define, else what the program defines, else Python's own.
 
-    def __init__(self, remote: Remote) -> None:
+    `replaced`: the names of Python's own that a program may stand in for; another that it defines is not the tests'
+    (`def set(items): return 1` makes no two sets equal).
+    """
+
+    def __init__(self, remote: Remote, replaced: frozenset[str]) -> None:
         super().__init__({"__name__": "tests", "__builtins__": builtins})
-        self.remote, self.programs = remote, frozenset[str]()
+        self.remote, self.replaced = remote, replaced
+        self.programs = frozenset[str]()
 
     def __missing__(self, name: str) -> Any:
-        if name not in self.programs and hasattr(builtins, name):
+        if hasattr(builtins, name) and not (name in self.programs and name in self.replaced):
             raise KeyError(name)
         return self.remote.ask(do="name", name=name)
 
 
-def run_tester(channel: socket.socket, setting: Setting, work: dict[str, Any]) -> None:
+def replaceable(work: dict[str, Any]) -> frozenset[str]:
+    """The names of Python's own that are what the tests of a problem test: the function that is asked for, if that is
+    known; else all that they name, where they name nothing but these: `assert sum(10, 15) == 6`."""
+    if work["hidden"]:
+        return frozenset(work["hidden"])
+    try:
+        trees = [ast.parse(text) for text in (work["prelude"], *work["tests"])]
+    except (SyntaxError, ValueError):  # tests that do not run decide nothing, as will be seen
+        return frozenset()
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    defined = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    defined |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    defined |= {
+        (name.asname or name.name).partition(".")[0]
+        for node in nodes
+        if isinstance(node, _IMPORTS)
+        for name in node.names
+    }
+    asked = used - defined
+    return frozenset(asked) if all(hasattr(builtins, name) for name in asked) else frozenset()
+
+
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def run_tester(channel: socket.socket, setting: Setting, nursery: Nursery, work: dict[str, Any]) -> None:
     """The life of a tester: gives up its rights, then tests one program after the other, all for the same tests.
 
     `work`: `prelude`, `hidden`, `tests`. A request is `source`; an answer what came of it, with the `layers` reached.
     """
     limits = setting.limits
-    if setting.entry.drop:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        kernel.stay_dumpable()
-    close_all_but(channel.fileno(), setting.proc, *([setting.rules] if setting.rules >= 0 else []))
-    limit_memory(limits, setting.baseline)
-    kernel.die_with_parent()
-    kernel.no_new_privileges()
+    close_all_but(channel.fileno(), nursery.asks.fileno(), setting.proc)
+    give_up_rights(setting)
+    work = work | {"replaced": replaceable(work)}
     while (request := receive(channel, limits.message)) is not None:
-        child, calls = start(setting)
         try:
-            with calls:
-                layers = receive(calls, limits.message)
-                random.seed(0)  # tests that draw their cases draw the same
-                report = judge(Remote(calls, limits.message), work | request) if layers else {"status": "no_start"}
-                if report["status"] == "gone":
-                    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it ends by itself; or the server's time is up
-        finally:
-            os.kill(child, signal.SIGKILL)  # not reaped yet: the number is its own
-            _, status, usage = os.wait4(child, 0)
-        if report["status"] == "gone":
-            report = how_it_ended(status, usage.ru_utime + usage.ru_stime, limits)
-        elif report["status"] == "no_start":
-            report = {"status": "infrastructure", "detail": f"the program's process did not start: {status}"}
-        send(channel, {**report, "layers": setting.layers | (layers or {})}, limits.message)
+            report = _tested(nursery, limits, work | request)
+        except NurseryLost as error:
+            report = {"status": "infrastructure", "detail": str(error)}
+        send(channel, report | {"layers": setting.layers | report.get("layers", {})}, limits.message)
+
+
+def _tested(nursery: Nursery, limits: Limits, job: dict[str, Any]) -> dict[str, Any]:
+    """What came of a program, which has ended by then. Raises NurseryLost."""
+    with nursery.start() as calls:
+        layers = receive(calls, limits.message)
+        random.seed(0)  # tests that draw their cases draw the same
+        report = judge(Remote(calls, limits.message), job) if layers else {"status": "no_start"}
+        end = nursery.end(by_itself=report["status"] == "gone")  # or the server's time is up
+    if report["status"] == "gone":
+        report = how_it_ended(end, limits)
+    elif report["status"] == "no_start":
+        report = {"status": "infrastructure", "detail": f"the program's process did not start: {end.status}"}
+    return report | {"layers": layers or {}}
 
 
 def judge(remote: Remote, job: dict[str, Any]) -> dict[str, Any]:
     """Loads the program and runs the tests in order: `status`, `detail`, and the number of the `test` that decided."""
     number = -1
     try:
-        names = Names(remote)
+        names = Names(remote, job["replaced"])
         exec(_declared(job["prelude"]), names)
         for name in job["hidden"]:
             names.pop(name, None)  # what the prelude only declares is the program's
@@ -227,8 +257,9 @@ def _failure(error: BaseException, number: int) -> dict[str, Any]:
     return {"status": "failed", "detail": detail, "test": number}
 
 
-def how_it_ended(status: int, cpu_s: float, limits: Limits) -> dict[str, Any]:
-    """What a program's end, before its tests were through, says about it. `status`: as wait(2) gives it."""
+def how_it_ended(end: End, limits: Limits) -> dict[str, Any]:
+    """What a program's end, before its tests were through, says about it."""
+    status, cpu_s = end.status, end.cpu_s
     if not os.WIFSIGNALED(status):
         return {"status": "exited", "detail": f"exit status {os.waitstatus_to_exitcode(status)}"}
     number = os.WTERMSIG(status)

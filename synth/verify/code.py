@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from gristmill.synth.sandbox.sandbox import Sandbox
 from gristmill.synth.verify.verdict import Named, Problem, Verdict
 
-CODE = Named("code", 1)
+CODE = Named("code", 2)
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)^[ \t]*```", re.S | re.M | re.I)
 _REJECTED = {
     "failed": "failed_test",
@@ -32,7 +32,7 @@ class Code:
 
     @property
     def id(self) -> str:
-        """`code@1`."""
+        """`code@2`."""
         return CODE.id
 
     def verify(self, problem: Problem, chain: str) -> Verdict:

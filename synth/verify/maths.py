@@ -18,11 +18,14 @@ from gristmill.synth.verify.answers.symbolic import Symbolic
 from gristmill.synth.verify.answers.units import parted
 from gristmill.synth.verify.verdict import Named, Problem, Verdict
 
-MATHS = Named("maths", 3)
+MATHS = Named("maths", 4)
 _SET_BUILDER = ("|", r"\mid", r"\vert", ":")
 _WORD = re.compile(
     r"(?<![\\a-zA-Z])(?!sqrt|sin|cos|tan|cot|sec|csc|log|arc|exp|infty|frac|max|min|gcd|lcm)[a-zA-Z]{3,}"
 )
+_NAME = re.compile(r"(?:\\?(?:angle|overline|vec|triangle) ?\{?)?[a-zA-Z]{1,3}'?\}?(?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?")
+"""What an equation may say the value of."""
+_MATRIX = re.compile(r"\\(?:begin|end)\{[pbvBV]?matrix\}")
 _UNDECIDED = {
     "failed": "symbolic_failed",
     "timeout": "symbolic_timeout",
@@ -41,7 +44,7 @@ class Maths:
 
     @property
     def id(self) -> str:
-        """`maths@3`; without the symbolic tier `maths-numeric@3`."""
+        """`maths@4`; without the symbolic tier `maths-numeric@4`."""
         return self._named.id
 
     @property
@@ -77,7 +80,7 @@ class Maths:
         if relation in ("same", "different") or self.symbolic is None:
             return relation == "same"
         texts = _braced(other), _braced(answer)
-        if any(_WORD.search(text) or len(text) > LONGEST_ANSWER for text in texts):
+        if any(_has_words(text) or len(text) > LONGEST_ANSWER for text in texts):
             return False
         return self.symbolic.relation(*texts) == "same"
 
@@ -95,11 +98,11 @@ class Maths:
             gold_text, answer_text = gold_bare, answer_bare
         if any(mark in gold_text for mark in _SET_BUILDER):  # math-verify reads the 1 of `{x | x < 1}`
             return named.undecided("unparseable_gold", evidence)
-        if _WORD.search(gold_text) or len(gold_text) > LONGEST_ANSWER:  # of which it would make a product of letters
+        if _has_words(gold_text) or len(gold_text) > LONGEST_ANSWER:  # of which it would make a product of letters
             return named.undecided("unparseable_gold", evidence)
-        if _WORD.search(answer_text):
+        if _has_words(answer_text) or answer_text.endswith(("+", "-")):
             return named.reject("unparseable_answer", evidence)
-        relation = self.symbolic.relation(gold_text, answer_text)
+        relation = self._by_sides(gold_text, answer_text)
         if relation == "same":
             return named.accept(f"symbolic: {evidence}")
         if relation == "different":
@@ -107,6 +110,21 @@ class Maths:
         if relation in _UNREADABLE:
             return named.reject(_UNREADABLE[relation], evidence)
         return named.undecided(_UNDECIDED[relation], evidence)
+
+    def _by_sides(self, gold: str, answer: str) -> str:
+        """As `Symbolic.relation`. Of an equation, where the gold answer is none, every side has to be it: computer
+        algebra would take the last one alone (`x^2 = 18` for 18)."""
+        assert self.symbolic is not None
+        relation = self.symbolic.relation(gold, answer)
+        if relation != "same" or "=" in gold or "=" not in answer:
+            return relation
+        sides = [side for side in answer.split("=") if not _NAME.fullmatch(side.strip())]
+        relations = [self.symbolic.relation(gold, side) for side in sides]
+        return next((other for other in relations if other != "same"), "same")
+
+
+def _has_words(text: str) -> bool:
+    return _WORD.search(_MATRIX.sub("", text)) is not None
 
 
 def _braced(reading: Reading) -> str:

@@ -23,7 +23,7 @@ class Resort:
 
     @property
     def id(self) -> str:
-        """`maths@3>judge:MODEL@1`."""
+        """`maths@4>judge:MODEL@1`."""
         return f"{self.first.id}>{self.last.id}"
 
     def verify(self, problem: Problem, chain: str) -> Verdict:

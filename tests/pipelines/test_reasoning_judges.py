@@ -80,8 +80,8 @@ def test_right_is_what_most_of_the_first_samples_agree_on(store, tmp_path):
     samples, ledger = samples_of(store)
     assert [sample["verdict"][0] for sample in samples["agreed"]] == ["a", "a", "r", "a", "a"]
     assert {sample["verifier"] for sample in samples["agreed"]} == {
-        "votes@1>maths-numeric@3+steps@1",
-        "votes@1>maths-numeric@3",
+        "votes@1>maths-numeric@4+steps@1",
+        "votes@1>maths-numeric@4",
     }
     assert ledger[samples["agreed"][2]["id"]]["reason"] == "maths-numeric.wrong_answer"
     for name, votes in (("split", 1), ("cut", 2)):  # what was cut off votes for nothing
@@ -187,7 +187,7 @@ def test_a_model_judges_what_no_rule_can_compare(store, tmp_path):
         right = "some" not in sample["text"]
         judge = "judge:critic@1"
         assert sample["verdict"] == ("accepted" if right else "rejected")
-        assert sample["verifier"] == (f"maths-numeric@3>{judge}+steps@1" if right else judge)
+        assert sample["verifier"] == (f"maths-numeric@4>{judge}+steps@1" if right else judge)
         assert sample["reason"] == (None if right else "judge.wrong_answer")
     judge_took = reasonings.latest(store, "reasoning.rollouts").statistics["rollouts"]["judge"]
     requests = judge_took["requests"]

@@ -19,7 +19,9 @@ from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.reasoning import RolloutRecipe
 from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.stages.core import work as core
+from gristmill.stages.generate.draw import Generate
 from gristmill.stages.generate.engines.compact import CompactEngine
+from gristmill.stages.generate.judge import Verify
 from gristmill.stages.run.runner import Runner
 
 COUNT = 12
@@ -188,6 +190,27 @@ def test_a_dataset_grows_by_new_problems_and_all_samples_are_selected_from(lake,
     assert chains.received.count == len(family) and chains.kept.count > before[2].kept.count
     assert [finding for finding in verify(lake, deep=True) if "grown" in str(finding)] == []
     assert len(why(Versions(lake), family[0]["parent_id"], "grown.rollouts").children) >= 2
+
+
+def test_what_is_all_known_already_starts_no_engine(lake, tmp_path, monkeypatch):
+    """Neither by the same file, nor by a copy of its problems in another one."""
+    rows = [reasonings.problem(i) for i in range(10)]
+    first = reasonings.lines(tmp_path / "first.jsonl", rows)
+    reasonings.reason(lake, [first], dataset="known", extends="known")
+    before = three(lake, "known")
+    copies = reasonings.lines(tmp_path / "copies.jsonl", [row | {"note": "copied"} for row in rows])
+
+    def started(*args):
+        raise AssertionError("an engine was started")
+
+    monkeypatch.setattr(Generate, "setup", started)
+    monkeypatch.setattr(Verify, "setup", started)
+    reasonings.reason(lake, [first], dataset="known", extends="known")
+    reasonings.reason(lake, [first, copies], dataset="known", extends="known")
+    after = three(lake, "known")
+    assert [version.kept.count for version in after] == [version.kept.count for version in before]
+    assert after[0].parent is not None and after[0].samples == before[0].samples
+    assert [finding for finding in verify(lake, deep=True) if "known" in str(finding)] == []
 
 
 def test_a_takedown_of_a_problem_takes_what_was_versions_made_it(bare, tmp_path):

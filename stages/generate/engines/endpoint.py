@@ -21,8 +21,9 @@ from typing import Any
 import httpx
 
 from gristmill.stages.generate.engines.address import check_address
+from gristmill.stages.generate.engines.bodies import ASKING, no_cookies, read_body
 from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load, chat_body
-from gristmill.stages.generate.engines.replies import Failed, Reply, failed_sample, read_reply, samples_of
+from gristmill.stages.generate.engines.replies import Failed, Reply, failed_samples, read_reply, samples_of
 
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _SHORTEST_KEY = 8
@@ -199,7 +200,7 @@ class OpenAIEngine:
             if failed.everyone:
                 raise BadEndpoint(f"the server refuses every request: {failed.detail}") from None
             tries = self.endpoint.tries if failed.again else 1
-            return [failed_sample(ask, n, failed, tries) for n in ask.samples]
+            return failed_samples(ask, failed, tries)
         return samples_of(ask, reply, requests)
 
     async def _sent(self, body: dict[str, Any]) -> tuple[Reply, int]:
@@ -239,7 +240,12 @@ class OpenAIEngine:
         limits = httpx.Limits(max_connections=1)
         here = httpx.URL(self.endpoint.url).host in _THIS_MACHINE  # which no proxy knows
         client = httpx.AsyncClient(
-            verify=self._tls, limits=limits, timeout=None, follow_redirects=False, trust_env=not here
+            verify=self._tls,
+            limits=limits,
+            timeout=None,
+            follow_redirects=False,
+            trust_env=not here,
+            cookies=no_cookies(),
         )
         self._clients.append(client)
         return client
@@ -257,29 +263,21 @@ class OpenAIEngine:
     async def _once(self, client: httpx.AsyncClient, body: dict[str, Any]) -> Reply:
         """One request. Raises Failed."""
         began, key = False, self._key()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = ASKING | ({"Authorization": f"Bearer {key}"} if key else {})
         try:
             async with asyncio.timeout(self.endpoint.timeout_seconds):
                 url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
                 async with client.stream("POST", url, json=body, headers=headers) as response:
                     began = True
-                    content = await self._read(response)
+                    content = await read_body(response, self.endpoint.most_bytes)
         except (TimeoutError, httpx.TimeoutException):
             raise Failed("timeout", f"no answer in {self.endpoint.timeout_seconds:g} s") from None
         except httpx.HTTPError as error:  # by kind alone: its words can hold the address
             failure = "half_body" if began else "unreachable"
             raise Failed(failure, type(error).__name__) from None  # type: ignore[arg-type]
-        if response.status_code != 200 and len(key) >= _SHORTEST_KEY:
+        if len(key) >= _SHORTEST_KEY:
             content = content.replace(key.encode(), b"***")  # servers quote the key that they refuse
         return read_reply(response.status_code, response.headers, content)
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        content = bytearray()
-        async for block in response.aiter_bytes():
-            content += block
-            if len(content) > self.endpoint.most_bytes:
-                raise Failed("garbage", f"an answer of more than {self.endpoint.most_bytes:,} bytes")
-        return bytes(content)
 
     def _key(self) -> str:
         """The key; empty: there is none. Raises BadEndpoint for one that no header can hold, without quoting it."""

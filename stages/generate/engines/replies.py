@@ -54,11 +54,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class Reply:
-    """All answers of a request, and the tokens that the server counted; None: it did not."""
+    """All answers of a request, one of them at least, and why others of them are none; and the tokens that the server
+    counted; None: it did not."""
 
-    choices: tuple[Choice, ...]
+    answers: tuple[Choice | Failed, ...]
     prompt_tokens: int | None
     tokens: int | None
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Those that are answers."""
+        return tuple(answer for answer in self.answers if isinstance(answer, Choice))
 
 
 def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
@@ -70,24 +76,38 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     except (ValueError, RecursionError) as error:
         raise _unreadable(body, error) from None
     try:
-        choices = tuple(_choice(item) for item in sorted(data["choices"], key=lambda item: item.get("index", 0)))
+        answers = tuple(_answer(item) for item in _in_order(data["choices"]))
     except (KeyError, TypeError, AttributeError):
         raise Failed("garbage", "200 with JSON that has no choices with a text") from None
+    failures = [answer for answer in answers if isinstance(answer, Failed)]
+    if failures and len(failures) == len(answers):
+        raise failures[0]
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    return Reply(choices, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+    return Reply(answers, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
 
 
-def _choice(item: Any) -> Choice:
+def _in_order(choices: list[Any]) -> list[Any]:
+    """The choices by their index. Raises Failed where two have one, TypeError where they have none."""
+    if len(choices) == 1:
+        return choices
+    places = [choice.get("index", 0) for choice in choices]
+    if len(set(places)) < len(places) or min(places, default=0) < 0:
+        raise Failed("garbage", "200 with choices that are not numbered")
+    return [choices[at] for at in sorted(range(len(choices)), key=places.__getitem__)]
+
+
+def _answer(item: Any) -> Choice | Failed:
+    """The text of a choice, or why there is none, which says nothing about the others."""
     text, ended = item["message"]["content"], item.get("finish_reason")
-    if ended == "content_filter":
-        raise Failed("refused", "the server's content filter took the answer", again=False)
+    if ended == "content_filter" or (text is None and isinstance(item["message"].get("refusal"), str)):
+        return Failed("refused", "the server's content filter took the answer", again=False)
     if not isinstance(text, str) or ended not in _ENDS:
-        raise Failed("garbage", f"an answer of {type(text).__name__} that ended by {str(ended)[:40]!r}")
+        return Failed("garbage", f"an answer of {type(text).__name__} that ended by {quoted(str(ended))[:40]!r}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Failed("garbage", "half a surrogate pair in the answer") from None
+        return Failed("garbage", "half a surrogate pair in the answer")
     return Choice(text, _ENDS[ended])
 
 
@@ -152,18 +172,26 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 
 
 def samples_of(ask: Ask, reply: Reply, requests: int) -> list[Generation]:
-    """What a reply to a request for these samples gives each of them."""
-    lacking = Failed("no_choice", f"{len(reply.choices)} answers, and {len(ask.samples)} were asked for")
-    tokens = shares(reply.tokens, len(reply.choices))
+    """What a reply to a request for these samples gives each of them. What it took is told once, however many they are:
+    tokens in even shares, requests by the first."""
+    lacking = Failed("no_choice", f"{len(reply.answers)} answers, and {len(ask.samples)} were asked for")
+    answers = [*reply.answers, *[lacking] * len(ask.samples)][: len(ask.samples)]
+    good = [answer for answer in answers if isinstance(answer, Choice)]
+    tokens, prompts = iter(shares(reply.tokens, len(good))), iter(shares(reply.prompt_tokens, len(good)))
     samples = []
-    for place, number in enumerate(ask.samples):
-        if place < len(reply.choices):
-            choice = reply.choices[place]
-            counts = reply.prompt_tokens, tokens[place]
-            samples.append(Generation(ask.problem, number, choice.text, choice.finish, *counts, requests=requests))
+    for number, answer in zip(ask.samples, answers, strict=True):
+        asked = requests if number == ask.samples[0] else 0
+        if isinstance(answer, Choice):
+            counts = next(prompts), next(tokens)
+            samples.append(Generation(ask.problem, number, answer.text, answer.finish, *counts, requests=asked))
         else:
-            samples.append(failed_sample(ask, number, lacking, requests))
+            samples.append(failed_sample(ask, number, answer, asked))
     return samples
+
+
+def failed_samples(ask: Ask, failed: Failed, requests: int) -> list[Generation]:
+    """The samples of a request that got no answer."""
+    return [failed_sample(ask, n, failed, requests if n == ask.samples[0] else 0) for n in ask.samples]
 
 
 def failed_sample(ask: Ask, number: int, failed: Failed, requests: int) -> Generation:

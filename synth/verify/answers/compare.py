@@ -6,12 +6,14 @@ rounds to. What is no number is left to the symbolic tier (`Unknown`). Two numbe
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 from gristmill.synth.verify.answers.number import Number
 from gristmill.synth.verify.answers.reading import Reading
+from gristmill.synth.verify.answers.units import differ
 
 Relation = Literal["same", "different", "unknown"]
 
@@ -31,14 +33,23 @@ class Comparison:
 
 def compare(gold: Reading, answer: Reading) -> Comparison:
     """How an answer relates to the gold answer. The order matters: who names several is judged by what the gold is."""
+    if gold.name and answer.name and gold.name != answer.name and gold.number is not None:
+        return Comparison("different", "wrong_answer")  # y = 2 for x = 2
     if gold.folded == answer.folded and gold.plain:
         return Comparison("same", "exact")
+    if gold.digits or answer.digits:
+        return _in_bases(gold, answer)
     if answer.several and not gold.several:
         return Comparison("different", "hedged")
     if gold.several:
         return _sets(gold, answer)
     if gold.number is not None and answer.number is not None:
         return _numbers(gold, answer)
+    if _CLOCK.fullmatch(gold.plain) and _CLOCK.fullmatch(answer.plain):
+        same = gold.plain.replace(" ", "") == answer.plain.replace(" ", "")
+        return Comparison("same", "exact") if same else Comparison("different", "wrong_answer")
+    if gold.number is not None and any(sign in answer.plain for sign in _NO_NUMBER):
+        return Comparison("different", "wrong_answer")  # computer algebra would take the number out of `> 3`
     if _is_words(gold.plain) and _is_words(answer.plain):
         return _words(gold.folded, answer.folded)
     return Comparison("unknown", "beyond_numbers")
@@ -50,11 +61,25 @@ def _sets(gold: Reading, answer: Reading) -> Comparison:
     if not numbers:
         same = gold.key == answer.key
         return Comparison("same", "exact") if same else Comparison("unknown", "beyond_numbers")
-    missing = [part for part in gold.several if not any(_is_same(part, other) for other in parts)]
-    surplus = [part for part in parts if not any(_is_same(other, part) for other in gold.several)]
-    if not missing and not surplus:
+    left = list(parts)
+    missing = []
+    for part in gold.several:  # each stands for one: 2, 2, 3 is not 2, 3, 3
+        same_as = next((other for other in left if _is_same(part, other)), None)
+        if same_as is None:
+            missing.append(part)
+        else:
+            left.remove(same_as)
+    if not missing and not left:
         return Comparison("same", "numeric")
-    return Comparison("different", "incomplete" if not surplus else "wrong_answer")
+    return Comparison("different", "incomplete" if not left else "wrong_answer")
+
+
+def _in_bases(gold: Reading, answer: Reading) -> Comparison:
+    """Numbers in another base than ten, of which the answer may leave the base to the question."""
+    digits = answer.digits or (answer.plain, gold.digits[1] if gold.digits else 0)
+    if gold.digits == digits:
+        return Comparison("same", "exact")
+    return Comparison("different", "wrong_answer")
 
 
 def _is_same(gold: Reading, answer: Reading) -> bool:
@@ -63,7 +88,7 @@ def _is_same(gold: Reading, answer: Reading) -> bool:
 
 def _numbers(gold: Reading, answer: Reading) -> Comparison:
     assert gold.number is not None and answer.number is not None
-    if gold.unit and answer.unit and gold.unit.dimension != answer.unit.dimension:
+    if gold.unit and answer.unit and differ(gold.unit, answer.unit):
         return Comparison("different", "wrong_unit")
     if gold.unit and answer.unit and gold.unit != answer.unit:
         scale = answer.unit.size / gold.unit.size
@@ -80,7 +105,10 @@ def same_number(gold: Number, answer: Number) -> bool:
         return True
     if gold.percent == answer.percent:
         return False
-    # 60% for 60: the sign may be left to the question. The other way about, .6 for 60, is a wrong number.
+    # 60% for 60: the sign may be left to the question. The other way about, .6 for 60, is a wrong number; and so is .6%
+    # for .6, which is a share.
+    if not all(abs(_without_percent(number).value) >= 1 or not number.value for number in (gold, answer)):
+        return False
     return _close(_without_percent(gold), _without_percent(answer))
 
 
@@ -122,4 +150,7 @@ def _words(gold: str, answer: str) -> Comparison:
     return Comparison("unknown", "text_differs")
 
 
+_CLOCK = re.compile(r"\d+(?: ?: ?\d+)+")
+"""A time of day, or a ratio."""
+_NO_NUMBER = ("<", ">", "≤", "≥", "≠", "∞", "‰", ":", r"\le", r"\ge", r"\ne", r"\lt", r"\gt", r"\infty", r"\in ")
 _SMALL = frozenset(("a", "an", "the", "on", "in", "at", "is", "it"))

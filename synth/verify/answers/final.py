@@ -1,10 +1,10 @@
 """The final answer of a chain: which text it is, and whether there is only one.
 
-A chain says its answer in a line (`#### 18`, `A: 18`, `Answer: 18`), in `\\boxed{18}`, in a sentence ("the answer is
-18."), or, as ToRA's do, by what its last program printed. Where it says several, they have to agree: a chain that boxes
-every candidate is not right because one of them is. "The gold answer appears somewhere" accepts 433 wrong chains of
-the 2,429 that it accepts of GSM8K's labelled solutions. Every reading is a pass over the text; no pattern has nested
-repetitions.
+A chain says its answer in a line (`#### 18`, `A: 18`, `Answer: 18`), between tags (`<answer>18</answer>`), in
+`\\boxed{18}`, in a sentence ("the answer is 18."), or, as ToRA's do, by what its last program printed. Where it says
+several, they have to agree: a chain that boxes every candidate is not right because one of them is. "The gold answer
+appears somewhere" accepts 433 wrong chains of the 2,429 that it accepts of GSM8K's labelled solutions. Every reading is
+a pass over the text; no pattern has nested repetitions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _LINE = re.compile(
     r"(\S[^\n]*)$",
     re.MULTILINE | re.IGNORECASE,
 )
-_HASHES = re.compile(r"(?<!#)####[ \t]+(\S[^\n]*)$", re.MULTILINE)
+_HASHES = re.compile(r"(?<!#)####[ \t]*((?!#)\S[^\n]*)$", re.MULTILINE)
+_TAGGED = re.compile(r"<answer>([^<]+)</answer>", re.IGNORECASE)
 _NUMERIC = re.compile(r"[-+$€£¥({\[\\. \t]*\d(?!\d*[.)][ \t]+\w)|\\")
 """What follows `####` before an answer, and not in a heading: `#### 1. First step`."""
 _SENTENCE = re.compile(
@@ -115,7 +116,7 @@ def _lines(text: str) -> list[str]:
     """What stands in the answer lines of a text, in order. `####` begins a heading, too, unless it is the last line."""
     end = len(text.rstrip())
     matches = [match for match in _HASHES.finditer(text) if _NUMERIC.match(match[1]) or match.end() >= end]
-    matches += _LINE.finditer(text)
+    matches += [*_LINE.finditer(text), *_TAGGED.finditer(text)]
     return [_in_line(match[1]) for match in sorted(matches, key=lambda match: match.start(1))]
 
 

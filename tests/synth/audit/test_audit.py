@@ -101,7 +101,7 @@ def test_the_command_prints_the_table_and_json(tmp_path: Path) -> None:
     as_json = runner.invoke(app, ["audit", str(file), "--json", "--judge", "both"])
     document = json.loads(as_json.stdout)
     assert document["samples"] == 6 and document["precision"]["part"] == 1 and len(document["disagreements"]) == 2
-    assert document["verifier"] == "maths@3|choice@2|code@1+steps@1"
+    assert document["verifier"] == "maths@4|choice@2|code@2+steps@1"
     wrong = runner.invoke(app, ["audit", "-"], input=b'{"answer": 5}')
     assert wrong.exit_code == 2
 

@@ -1,4 +1,4 @@
-"""Programs that try to get out, to stay, to take everything, or to be believed: none does, and none stays."""
+"""Programs that try to get out, to stay, or to take everything: none does, and none stays."""
 
 from __future__ import annotations
 
@@ -7,60 +7,16 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from sandboxes import processes_of, run, servers
 
 from gristmill.synth.sandbox import sandbox as sandbox_module
 from gristmill.synth.sandbox.isolation import Limits, NotIsolated
-from gristmill.synth.sandbox.sandbox import Execution, Sandbox
+from gristmill.synth.sandbox.sandbox import Sandbox
 
 UNDECIDED = ("cpu_limit", "wall_limit", "memory_limit", "message_limit")
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    limits = Limits(cpu_s=1, wall_s=120, memory=256 << 20, processes=4, scratch=1 << 20)
-    sandbox = Sandbox(limits)
-    try:
-        sandbox.isolation  # noqa: B018
-    except NotIsolated as error:
-        pytest.skip(str(error))
-    mounts = Path("/proc/mounts").read_text()
-    yield sandbox
-    sandbox.close()
-    assert Path("/proc/mounts").read_text() == mounts
-
-
-def servers(sandbox: Sandbox) -> list[str]:
-    return [server.name for server in sandbox._idle.queue if server is not None]
-
-
-def processes_of(names: list[str]) -> list[int]:
-    """Every process of these servers, in whatever namespace, session or group: a fork keeps its command line."""
-    numbers = []
-    for process in psutil.process_iter():
-        try:
-            if set(process.cmdline()) & set(names) and process.status() != psutil.STATUS_ZOMBIE:
-                numbers.append(process.pid)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return numbers
-
-
-def run(sandbox: Sandbox, source: str, *tests: str) -> Execution:
-    """Runs a program; afterwards only the server is there, at most with a tester that waits, and it serves."""
-    execution = sandbox.run(source, tests)
-    (server,) = [server for server in sandbox._idle.queue if server is not None]
-    left = set(processes_of([server.name])) - {server.process.pid}
-    assert len(left) <= 1
-    for process in left:
-        assert psutil.Process(process).ppid() == server.process.pid
-        assert os.readlink(f"/proc/{process}/ns/pid") == os.readlink("/proc/self/ns/pid")  # no program's
-    assert sandbox.run("def double(n): return 2 * n", ["assert double(2) == 4"]).status == "passed"
-    return execution
 
 
 def attempted(code: str) -> str:
@@ -75,12 +31,25 @@ def attempted(code: str) -> str:
     [
         "import socket\nsocket.create_connection(('127.0.0.1', 80), 1)",
         "import socket\nsocket.socket(socket.AF_UNIX)",
+        "import socket\nsocket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)",
+        "import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+        "import socket\nsocket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b'x', b'\\0abstract')",
+        "import socket\nsocket.socketpair(type=socket.SOCK_SEQPACKET)",
+        "import socket\nsocket.socketpair()[0].sendto(b'x', '/tmp/path')",
         "import urllib.request\nurllib.request.urlopen('http://192.0.2.1/')",
         "open('/etc/shadow').read()",
         "open('/etc/passwd').read()",
         "import os\nos.listdir('/home')",
         "open('/proc/1/environ').read()",
         "import os\nos.listdir('/proc')",
+        "open('/proc/self/mem', 'rb')",
+        "import os\nos.symlink('/etc/passwd', '/tmp/link')\nopen('/tmp/link').read()",
+        "import os\nos.listdir('/dev/shm')",
+        "import os\nos.open('/', os.O_TMPFILE | os.O_RDWR)",
+        "import os\nfor _ in range(9):\n    os.write(os.open('/tmp', os.O_TMPFILE | os.O_RDWR), bytes(1 << 19))",
+        "for number in range(2000):\n    open(f'/tmp/{number}', 'w').close()",
+        "import os\nfor _ in range(70):\n    os.pipe()",
+        "import _thread, time\nfor _ in range(9):\n    _thread.start_new_thread(time.sleep, (99,))",
         "open('/etc/new', 'w')",
         "open('/new', 'w')",
         "import os\nos.mkdir('/usr/lib/new')",
@@ -152,33 +121,16 @@ def count(): return sum(map(is_open, range(3, 64)))
     assert sandbox.run(source, ["assert count() == 1"]).status == "passed"  # the channel of its own values
 
 
-@pytest.mark.parametrize(
-    ("source", "status"),
-    [
-        ("import os\nos._exit(0)", "exited"),
-        ("raise SystemExit(0)", "raised"),
-        ("print('1 tests passed')\nimport os\nos._exit(0)", "exited"),
-        ("import builtins\nbuiltins.AssertionError = ValueError\ndef double(n): return 5", "failed"),
-        ("class Same:\n    def __eq__(self, other): return True\ndef double(n): return Same()", "failed"),
-        ("class Same(int):\n    def __eq__(self, other): return True\ndef double(n): return Same(5)", "failed"),
-        ("import sys\nsys.modules.clear()\ndef double(n): return 5", "failed"),
-        ('import json\njson.dumps = lambda *a, **k: \'{"status": "passed"}\'\ndef double(n): return 5', "forged"),
-        (
-            'import os\nreply = b\'{"status":"passed"}\'\n'
-            "for n in range(3, 64):\n    try: os.write(n, len(reply).to_bytes(4, 'big') + reply)\n"
-            "    except OSError: pass\ndef double(n): return 5",
-            "forged",
-        ),
-        ("import os\nfor n in range(3, 64):\n    try: os.write(n, b'\\xff' * 64)\n    except OSError: pass", "forged"),
-        (
-            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\ndef double(n): return 5",
-            "failed",
-        ),  # the first of all
-        ("import ctypes\nctypes.string_at(0)", "crashed"),
-    ],
-)
-def test_no_program_says_that_it_passed(sandbox: Sandbox, source: str, status: str) -> None:
-    assert run(sandbox, source, "assert double(21) == 42").status == status
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("whom", ["0", "-1", "os.getpgrp()", "os.getppid()"])
+def test_a_program_signals_nobody_but_its_own(sandbox: Sandbox, whom: str, signal: str) -> None:
+    source = f"import os, signal\ntry: os.kill({whom}, signal.{signal})\nexcept OSError: pass\ndef double(n): return 5"
+    assert run(sandbox, source, "assert double(21) == 42").status == "failed"
+
+
+def test_a_program_may_have_an_event_loop(sandbox: Sandbox) -> None:
+    source = "import asyncio\nasync def later(n): return 2 * n\ndef double(n): return asyncio.run(later(n))"
+    assert run(sandbox, source, "assert double(21) == 42").status == "passed"
 
 
 FORK_BOMB = """
@@ -226,6 +178,12 @@ def double(n): return 2 * n
         "blocks = [bytearray(1 << 30)]",
         "n = 10 ** 10 ** 10",
         "while True: print('x' * 1000000)",
+        "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
+        "import sys\nsys.setrecursionlimit(10 ** 9)\ndef deep(n): return deep(n + 1)\ndeep(0)",
+        "import threading\nwhile True:\n    try: threading.Thread(target=threading.Event().wait).start()\n"
+        "    except RuntimeError: pass",
+        "import os, signal\nfor number in range(1, 65):\n    try: signal.signal(number, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\nwhile True: pass",
         "def double(n): return 'x' * (32 << 20)",
     ],
 )
@@ -242,7 +200,7 @@ def test_a_program_that_sleeps_whatever_it_is_sent_is_ended() -> None:
     impatient = Sandbox(Limits(wall_s=1), minimum="none")
     assert impatient.run(source, ["assert True"]).status == "wall_limit"
     names = servers(impatient)
-    assert len(processes_of(names)) == 1
+    assert len(processes_of(names)) == 2
     impatient.close()
     assert processes_of(names) == []
 

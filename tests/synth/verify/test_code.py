@@ -49,7 +49,7 @@ def code() -> Iterator[Code]:
 def test_a_program_in_a_chain_is_judged(code: Code, chain: str, expected: str) -> None:
     verdict = code.verify(DOUBLE, chain)
     assert (verdict.outcome if verdict.reason is None else verdict.reason.partition(".")[2]) == expected
-    assert verdict.verifier == "code@1" and verdict.outcome in ("accepted", "rejected")
+    assert verdict.verifier == "code@2" and verdict.outcome in ("accepted", "rejected")
 
 
 def test_what_says_nothing_about_the_program_is_undecided(code: Code) -> None:
