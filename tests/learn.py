@@ -1,4 +1,4 @@
-"""`make learn`: what a small model really learns, in minutes: trained from nothing by the commands of the demo, on one
+"""`make learn`: what a small model really learns, in minutes: trained from nothing by commands of a user, on one
 thread, with several seeds, and asked what it has never seen.
 
 Prints a table, and ends with exit code 1 if a seed's accuracy is below what is asked of it.
@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 
 from cpu_time import spent
+from lessons import Score, lessons, score
 from rich.console import Console
 from rich.table import Table
 
 from gristmill.orchestration.demo.terminal import grist
-from gristmill.orchestration.demo.training import Score, lessons, score
 from gristmill.synth.sample import write_sample
 
 ROOT = Path(__file__).parents[1]

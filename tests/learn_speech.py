@@ -22,14 +22,14 @@ import numpy as np
 import yaml
 from answering import answers
 from cpu_time import spent
+from lessons import CUT, PICTURES, address, keys
 from rich.console import Console
 from rich.table import Table
 from torchaudio.functional import edit_distance
 
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.demo.seeing import CUT, PICTURES, address
-from gristmill.orchestration.demo.terminal import grist, keys
+from gristmill.orchestration.demo.terminal import grist
 from gristmill.synth.scenes.sample import write_scenes
 from gristmill.synth.speech.hearing import ASKED
 from gristmill.synth.speech.sample import write_speech

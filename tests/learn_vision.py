@@ -20,6 +20,8 @@ from typing import Any
 
 import yaml
 from cpu_time import spent
+from lessons import address, keys, pictures
+from lessons import result as last_line
 from rich.console import Console
 from rich.table import Table
 
@@ -27,9 +29,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.demo.seeing import address, pictures
-from gristmill.orchestration.demo.terminal import grist, keys
-from gristmill.orchestration.demo.terminal import result as last_line
+from gristmill.orchestration.demo.terminal import grist
 from gristmill.synth.scenes.figures import COLOURS, SHAPES
 from gristmill.synth.scenes.sample import write_scenes
 

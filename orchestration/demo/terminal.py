@@ -1,26 +1,23 @@
-"""What the acts of the demo share: grist commands as a user would type them, headings, and checks that end it."""
+"""What the parts of the demo share: grist commands as a user would type them, headings, and checks that end it."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from gristmill.orchestration.show.terminal import PIPE_WIDTH
+
 FOLDER = Path("demo")
 """Where everything is written, in the project's root."""
-console = Console(highlight=False)
-
-
-def keys(settings: Iterable[str]) -> list[str]:
-    """Keys of a recipe as arguments."""
-    return [argument for setting in settings for argument in ("--set", f"recipe.{setting}")]
+LAKE, DATA, LOGS, REPORT = FOLDER / "lake", FOLDER / "data", FOLDER / "logs", FOLDER / "report.html"
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def say(text: str) -> None:
@@ -32,7 +29,7 @@ def check(holds: bool, what: str) -> None:
     """Ends the demo where something does not hold."""
     if not holds:
         sys.exit(f"error: the demo expected: {what}")
-    console.print(f"[green]checked: {what}[/]")
+    console.print(f"[green]checked: {what}[/]", soft_wrap=True)
 
 
 def command(*arguments: str) -> list[str]:
@@ -59,16 +56,11 @@ def grist(*arguments: str) -> str:
     return "".join(lines)
 
 
-def result(output: str) -> dict[str, object]:
-    """The last line of a run's stdout."""
-    return dict(json.loads(output.splitlines()[-1]))
-
-
 def killed(*arguments: str, when: Callable[[], bool], note: str) -> None:
     """Starts a grist command and kills it with SIGKILL as soon as `when` holds; ends the demo if it was done before."""
     show(*arguments, note=f"   # and kill -9 {note}")
     run = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL)
     while run.poll() is None and not when():
-        time.sleep(0.01)
+        time.sleep(0.1)
     run.send_signal(signal.SIGKILL)
     check(run.wait() == -signal.SIGKILL, "the run was killed in the middle")

@@ -8,12 +8,13 @@ that a job on a cluster leaves behind.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from gristmill.orchestration.jobs import result_line
@@ -23,6 +24,7 @@ from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.result import versions_of_line
 from gristmill.pipelines.kickoff.bring import End
 from gristmill.pipelines.kickoff.graph import Node
+from gristmill.pipelines.kickoff.room import share_of
 from gristmill.pipelines.settings.exits import DEFECT, DONE, INCOMPLETE
 
 COMMAND = (sys.executable, "-m", "gristmill.orchestration.kickoff.child")
@@ -30,6 +32,9 @@ LAST_LINES = 30
 """Of a node's output that are kept, to say why it failed."""
 STOP_SECONDS = 20.0
 """That a process gets to end before it is killed."""
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that say how many threads numerical libraries start; else each starts one a core."""
 
 KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals by which somebody else ends a process, as where memory is short; by others it ends by a fault of its own."""
@@ -63,7 +68,7 @@ class Processes:
 
     def __call__(self, node: Node, config: PipelineConfig) -> Ended:
         """Waits for the process of a node, and says what it came to."""
-        with self._process(node.name) as process:
+        with self._process(node.name, environment(config)) as process:
             assert process.stdin is not None and process.stdout is not None
             line = json.dumps(config.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
             with suppress(BrokenPipeError):  # it ended before it read that; its exit code says how
@@ -83,9 +88,10 @@ class Processes:
         return Ended(code if code > 0 else DEFECT, reason(lines) or f"its process ended with exit code {code}")
 
     @contextmanager
-    def _process(self, node: str) -> Iterator[subprocess.Popen[str]]:
+    def _process(self, node: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
             COMMAND,
+            env=environment,
             stdin=subprocess.PIPE,  # whose end tells it that this process is gone
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -108,6 +114,16 @@ class Processes:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def environment(config: PipelineConfig) -> dict[str, str]:
+    """Of a node's process. Where it works without Ray, which decides on threads of its own, it computes on as many as
+    it holds CPUs: two nodes that each take all cores of a machine wait for each other at every step. What the
+    environment says already stands."""
+    if config.run.workers:
+        return dict(os.environ)
+    threads = str(max(1, int(share_of(config).cpus)))
+    return {**dict.fromkeys(THREADS, threads), **os.environ}
 
 
 def reason(lines: deque[str]) -> str:

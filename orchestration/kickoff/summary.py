@@ -62,7 +62,8 @@ def summary(prepared: Prepared, ends: Sequence[End]) -> Summary:
     path = None
     if asked is not None and versions:
         try:
-            path = write_report(prepared.store, versions, Path(asked.file)).resolve()
+            title = f"Kickoff {prepared.config.kickoff}"
+            path = write_report(prepared.store, versions, Path(asked.file), title).resolve()
         except OSError as error:  # the store, a damaged object, no room or no right where it is to lie
             return Summary(prepared.config.kickoff, ends, None, f"no report: {error}; run the same command again")
     return Summary(prepared.config.kickoff, ends, path)

@@ -111,11 +111,13 @@ class Standing:
         self.newest = progress
 
     def line(self) -> str:
-        """All of it: `nano.pretrain: step 120 of 300, loss 2.3145, LR 1.2e-03, ..., 0:03:20 left`."""
+        """All of it: `nano.pretrain: step 120 of 300, loss 2.3145, LR 1.2e-03, ..., 0:03:20 left`; of a run that was
+        killed also behind which step, that of its last checkpoint, it went on."""
         newest = self.newest
         if newest is None:
             return f"{self.title}: no step done yet"
-        return f"{self.title}: step {newest.step:,} of {newest.steps:,}, {self.numbers(', ')}, {self.left()}"
+        line = f"{self.title}: step {newest.step:,} of {newest.steps:,}, {self.numbers(', ')}, {self.left()}"
+        return f"{line}, went on behind step {newest.since:,}" if newest.since else line
 
     def left(self) -> str:
         """`0:03:20 left`, by the mean speed of the process."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from generated_speech import NAMES, clips
+from lessons import address
 from speech import run
 from vision import fates, rows
 
 from gristmill.lake.store.opening import open_store
 from gristmill.model.processing.segments import SEPARATOR
-from gristmill.orchestration.demo.seeing import address
 from gristmill.synth.speech.sample import write_speech
 
 pytest.importorskip("espeakng_loader", reason="the extra `speech` is not installed")

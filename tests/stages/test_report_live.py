@@ -53,6 +53,11 @@ def test_steps_that_are_done_anew_count_once() -> None:
     assert "2 skipped" in standing.line()  # 3 and 7; 8 was of the process that was killed
 
 
+def test_the_line_of_a_run_that_was_killed_says_behind_which_step_it_went_on() -> None:
+    assert "went on" not in standing_of(steps(1, 120)).line()
+    assert standing_of(steps(1001, 1020, since=1000)).line().endswith(" left, went on behind step 1,000")
+
+
 def test_a_log_has_a_line_while_a_step_takes_long_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gristmill")
     with LiveLine(terminal=False, every=0.01).run("nano.pretrain") as show:
