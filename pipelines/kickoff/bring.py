@@ -18,7 +18,7 @@ from gristmill.pipelines.ask import all_committed
 from gristmill.pipelines.command import Ended
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.kickoff.graph import Node
-from gristmill.pipelines.kickoff.held import held_back
+from gristmill.pipelines.kickoff.held import held_back, note_all_passed
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG, DONE, GATE, INCOMPLETE
 
@@ -74,4 +74,5 @@ def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: P
         return end("failed", why="what it reads changed while it ran: run the same command again", code=INCOMPLETE)
     if why := patience.wait(lambda: held_back(store, versions, node.given.gates, node.given.accept)):
         return end("gated", versions, why, GATE)
+    patience.wait(lambda: note_all_passed(store, versions, node.given.gates, node.given.accept))
     return end(state, versions)
