@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.lake.accounts.receipt import FATES, Receipt
-from gristmill.lake.query.draws import draw_rows
+from gristmill.lake.query.draws import draw_rows, scalar
 from gristmill.lake.query.why import Place, names_of, place_of
 from gristmill.lake.store.base import NotFound, Store
-from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object, read_table
+from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object
 from gristmill.lake.takedown.suppress import DIGESTS, Suppression
 from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.manifest import Manifest
@@ -147,7 +147,8 @@ def _rows_at(store: Store, ref: ObjectRef, positions: Sequence[int]) -> list[dic
     with open_parquet(store, ref) as file:
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         for g, at in _grouped(positions, list(accumulate(sizes))):
-            rows += file.read_row_group(g).take(at).to_pylist()
+            group = file.read_row_group(g)
+            rows += [row for place in at for row in group.slice(place, 1).to_pylist()]  # `take` would import pandas
     return rows
 
 
@@ -172,9 +173,11 @@ def _fated(
 
     fate = fate or known[str(reason)]
 
+    of_fate, of_reason = scalar(fate), None if reason is None else scalar(reason)
+
     def wanted(table: pa.Table) -> pa.ChunkedArray:
-        hit = pc.equal(table["fate"], fate)
-        return hit if reason is None else pc.and_(hit, pc.fill_null(pc.equal(table["reason"], reason), False))
+        hit = pc.equal(table["fate"], of_fate)
+        return hit if of_reason is None else pc.and_(hit, pc.equal(table["reason"], of_reason))
 
     reasons = (row.dropped if fate == "dropped" else row.quarantined for row in manifest.funnel)
     population = {"kept": manifest.kept, "dropped": manifest.dropped, "quarantined": manifest.quarantined}[fate].count
@@ -242,11 +245,12 @@ def _forgotten(
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """Of these, what is on the suppression list: a text that was dropped for another reason stays until gc."""
     rows = {key: row for key, row in texts.items() if isinstance(row, dict)}
-    if not rows:
+    suppressed = Suppression.load(store)
+    if not rows or not suppressed:
         return {}
     ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))
     digests = pa.array([row.get(DIGESTS) or [] for row in rows.values()], pa.list_(pa.string()))
-    hit = Suppression.load(store).match_rows(
+    hit = suppressed.match_rows(
         pa.table({"id": pa.array(ids, pa.string()), "url": pa.array(urls, pa.string()), DIGESTS: digests})
     )
     return {key: TAKEN_DOWN for key, listed in zip(rows, hit, strict=True) if listed}
@@ -267,9 +271,11 @@ def _read_texts(
     store: Store, ref: ObjectRef, asked: set[tuple[str, int]]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """The extracted documents of these records, as far as they are in this object."""
-    hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
-    rows = read_table(store, ref, filters=hit).to_pylist()
-    return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
+    with open_parquet(store, ref) as file:
+        places = file.read(["input", "ordinal"])
+    there = zip(places["input"].to_pylist(), places["ordinal"].to_pylist(), strict=True)
+    rows = _rows_at(store, ref, [number for number, place in enumerate(there) if place in asked])
+    return {(row["input"], row["ordinal"]): row for row in rows}
 
 
 def _receipts(catalogue: Catalogue, manifest: Manifest, inputs: set[str]) -> list[Receipt]:

@@ -43,6 +43,7 @@ class Frozen(BaseModel):
         validate_by_alias=True,
         serialize_by_alias=True,
         ser_json_inf_nan="strings",
+        defer_build=True,  # by a command that reads none of them, none is built
     )
 
 
