@@ -80,8 +80,8 @@ def test_a_terminal_without_unicode_gets_all_of_it_escaped(lake: Store) -> None:
     assert "\\u2588" in done.stdout and "Shards" in done.stdout.partition("Funnel")[2]
 
 
-def test_exit_codes_stand_in_one_table_that_help_and_the_readme_have() -> None:
-    assert exits.markdown() in (Path(__file__).parents[2] / "README.md").read_text()
+def test_exit_codes_stand_in_one_table_that_help_and_the_docs_have() -> None:
+    assert exits.markdown() in (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     for args in (["--help"], ["run", "--help"]):
         output = " ".join(grist(*args).stdout.split())
         assert all(f"{row.code}: {row.meaning}" in output for row in exits.EXITS), output
