@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from gristmill.lake.accounts.receipt import FATES, Receipt
 from gristmill.lake.query.draws import draw_rows, scalar
+from gristmill.lake.query.grouped import rows_in_tar, tars_of
 from gristmill.lake.query.why import Place, names_of, place_of
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object
@@ -89,8 +90,6 @@ def sample(
         raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
     rng = random.Random(f"{seed}:{manifest.digest}")  # the same records on every machine, for equal data
     if fate in (None, "kept") and reason is None:
-        if any(manifest.layout.holds(ref.kind) != "rows" for ref in manifest.shards):
-            raise NoSuchVersion(f"{manifest} holds its records in tars: `grist checkout {manifest} DIR` writes them")
         drawn = _kept(versions.store, manifest, n, rng)
     else:
         drawn = _fated(versions, manifest, n, rng, fate, reason)
@@ -103,12 +102,15 @@ def _draw(rng: random.Random, population: int, n: int) -> list[int]:
 
 
 def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn:
-    """`sample` of kept records: drawn from the shards, whose rows are all kept."""
-    ends = list(accumulate(ref.records for ref in manifest.shards))
+    """`sample` of kept records: drawn from the shards, whose rows and groups are all kept."""
+    tars = tars_of(manifest)
+    shards = [ref for ref in manifest.shards if manifest.layout.holds(ref.kind) != "index"]
+    ends = list(accumulate(tars[ref.sha256][1].records if ref.sha256 in tars else ref.records for ref in shards))
     population = ends[-1] if ends else 0
     rows: list[dict[str, Any]] = []
     for i, at in _grouped(_draw(rng, population, n), ends):
-        rows += _rows_at(store, manifest.shards[i], at)
+        ref = shards[i]
+        rows += rows_in_tar(store, ref, *tars[ref.sha256], at) if ref.sha256 in tars else _rows_at(store, ref, at)
     column = manifest.layout.text
     samples = [
         SampledRecord(
