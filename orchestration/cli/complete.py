@@ -13,11 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from typer import _completion_shared as of_typer
 
 from gristmill.orchestration.show.terminal import exit_code
 
 if TYPE_CHECKING:
     from gristmill.lake.store.base import Store
+
+
+_WHOLE_REFERENCES = "\nCOMP_WORDBREAKS=${COMP_WORDBREAKS//@/}\n"
+"""For bash, which else takes the `@` of `web@v3` for the end of a word, and asks for the next one; npm's completion has
+the same line."""
+
+
+def with_whole_references() -> None:
+    """Has typer's script for bash say so: called before the command runs."""
+    script = of_typer._completion_scripts["bash"]
+    if not script.endswith(_WHOLE_REFERENCES):
+        of_typer._completion_scripts["bash"] = script + _WHOLE_REFERENCES
 
 
 def complete_dataset(ctx: typer.Context, incomplete: str) -> list[str]:

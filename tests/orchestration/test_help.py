@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import lake_builder
 import pytest
 import typer
+from typer._completion_shared import get_completion_script
 from typer.testing import CliRunner
 
 from gristmill.lake.store.opening import open_store
@@ -84,6 +86,23 @@ def test_names_and_versions_are_completed(lake: Path, tmp_path: Path) -> None:
     assert completed(None, "show", "--lake", str(lake), "we") == ["web", "web.limit"]
     assert completed(lake, "run", "mixt") == ["mixture"]
     assert completed(lake, "show", "web@x") == []
+
+
+BASH = shutil.which("bash")
+
+
+@pytest.mark.skipif(BASH is None, reason="there is no bash on this machine")
+def test_bash_completes_versions_behind_an_at(lake: Path, tmp_path: Path) -> None:
+    """By the script that is installed, in a bash of its own: COMP_WORDBREAKS says where words end."""
+    script = get_completion_script(prog_name="grist", complete_var="_GRIST_COMPLETE", shell="bash")
+    (tmp_path / "completion.sh").write_text(script)
+    breaks = subprocess.run(
+        [BASH, "--norc", "-ic", f'source {tmp_path}/completion.sh; echo "breaks at: $COMP_WORDBREAKS"'],
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "breaks at: " in breaks and ":" in breaks and "@" not in breaks
+    assert "web@v1" in completed(lake, "show", "web@")
 
 
 def test_where_no_lake_is_nothing_is_completed(tmp_path: Path) -> None:
