@@ -32,7 +32,7 @@ from gristmill.orchestration.cli import runs as cli_runs
 from gristmill.orchestration.cli import sample as cli_sample
 from gristmill.orchestration.cli import similar as cli_similar
 from gristmill.orchestration.cli import stack as cli_stack
-from gristmill.orchestration.cli.complete import complete_config, with_whole_references
+from gristmill.orchestration.cli.complete import complete_config, mend_scripts
 from gristmill.orchestration.cli.examples import epilog
 from gristmill.orchestration.cli.models import ask as cli_ask
 from gristmill.orchestration.cli.models import evaluate as cli_evaluate
@@ -186,7 +186,7 @@ def _teach(group: typer.Typer, before: str = "") -> None:
 
 
 _teach(app)
-with_whole_references()
+mend_scripts()
 
 
 def _without_others(group: typer.Typer, words: Sequence[str]) -> None:

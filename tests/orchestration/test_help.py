@@ -92,17 +92,43 @@ BASH = shutil.which("bash")
 
 
 @pytest.mark.skipif(BASH is None, reason="there is no bash on this machine")
-def test_bash_completes_versions_behind_an_at(lake: Path, tmp_path: Path) -> None:
-    """By the script that is installed, in a bash of its own: COMP_WORDBREAKS says where words end."""
+@pytest.mark.parametrize(
+    ("words", "breaks", "answers"),
+    [
+        (["show", "web", "@"], "@ :", ["v2", "v1", "released"]),  # as an interactive bash cuts and replaces it
+        (["diff", "web", "@", "v1", "web", "@", "v"], "@ :", ["v2", "v1"]),
+        (["show", "web@v"], " :", ["web@v2", "web@v1"]),
+        (["show", "we"], "@ :", ["web", "web.limit"]),
+    ],
+)
+def test_bash_completes_a_version_behind_its_at(
+    lake: Path, tmp_path: Path, words: list[str], breaks: str, answers: list[str]
+) -> None:
+    """By the script that is installed, asked as bash asks it."""
     script = get_completion_script(prog_name="grist", complete_var="_GRIST_COMPLETE", shell="bash")
-    (tmp_path / "completion.sh").write_text(script)
-    breaks = subprocess.run(
-        [BASH, "--norc", "-ic", f'source {tmp_path}/completion.sh; echo "breaks at: $COMP_WORDBREAKS"'],
+    program = tmp_path / "grist"
+    code = "import sys; sys.argv[0] = 'grist'; from gristmill.orchestration.cli.main import main; main()"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    program.chmod(0o755)
+    asked = shlex.join(["grist", *words])
+    ask = f"COMP_WORDBREAKS={shlex.quote(breaks)}; COMP_WORDS=({asked}); COMP_CWORD={len(words)}"
+    done = subprocess.run(
+        [
+            str(BASH),
+            "--norc",
+            "-c",
+            f'{script}\n{ask}\n_grist_completion {program}\nprintf "%s\\n" "${{COMPREPLY[@]}}"',
+        ],
+        env=os.environ | {"GRIST_LAKE": str(lake)},
         capture_output=True,
         text=True,
-    ).stdout
-    assert "breaks at: " in breaks and ":" in breaks and "@" not in breaks
-    assert "web@v1" in completed(lake, "show", "web@")
+    )
+    assert done.stdout.split() == answers, done.stderr
+
+
+def test_zsh_answers_the_first_press_of_the_key() -> None:
+    script = get_completion_script(prog_name="grist", complete_var="_GRIST_COMPLETE", shell="zsh")
+    assert script.endswith('[ "$funcstack[1]" = "_grist" ] && _grist_completion "$@"')
 
 
 def test_where_no_lake_is_nothing_is_completed(tmp_path: Path) -> None:
