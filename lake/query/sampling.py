@@ -149,8 +149,8 @@ def _rows_at(store: Store, ref: ObjectRef, positions: Sequence[int]) -> list[dic
     with open_parquet(store, ref) as file:
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         for g, at in _grouped(positions, list(accumulate(sizes))):
-            group = file.read_row_group(g)
-            rows += [row for place in at for row in group.slice(place, 1).to_pylist()]  # `take` would import pandas
+            group = file.read_row_group(g)  # not `take`, which imports pandas
+            rows.extend(row for place in at for row in group.slice(place, 1).to_pylist())
     return rows
 
 
@@ -174,7 +174,6 @@ def _fated(
         raise NoSuchVersion(f"{manifest} has no record with reason {reason!r}; it has {have}")
 
     fate = fate or known[str(reason)]
-
     of_fate, of_reason = scalar(fate), None if reason is None else scalar(reason)
 
     def wanted(table: pa.Table) -> pa.ChunkedArray:
@@ -186,8 +185,8 @@ def _fated(
     if reason is not None:
         population = sum(counts.get(reason, 0) for counts in reasons)
     drawn = draw_rows(versions.store, manifest.fates, wanted, n, rng)
-    rows, population = drawn.rows, drawn.all_there_are if drawn.all_there_are is not None else population
-    return Drawn(str(manifest), population, of_ledger(versions, manifest, rows))
+    population = population if drawn.all_there_are is None else drawn.all_there_are
+    return Drawn(str(manifest), population, of_ledger(versions, manifest, drawn.rows))
 
 
 def of_ledger(versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]) -> tuple[SampledRecord, ...]:
@@ -246,8 +245,7 @@ def _forgotten(
     store: Store, texts: Mapping[tuple[str, int], dict[str, Any] | str]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """Of these, what is on the suppression list: a text that was dropped for another reason stays until gc."""
-    rows = {key: row for key, row in texts.items() if isinstance(row, dict)}
-    suppressed = Suppression.load(store)
+    rows, suppressed = {k: row for k, row in texts.items() if isinstance(row, dict)}, Suppression.load(store)
     if not rows or not suppressed:
         return {}
     ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))
@@ -275,16 +273,15 @@ def _read_texts(
     """The extracted documents of these records, as far as they are in this object."""
     with open_parquet(store, ref) as file:
         places = file.read(["input", "ordinal"])
-    there = zip(places["input"].to_pylist(), places["ordinal"].to_pylist(), strict=True)
-    rows = _rows_at(store, ref, [number for number, place in enumerate(there) if place in asked])
+    there = enumerate(zip(places["input"].to_pylist(), places["ordinal"].to_pylist(), strict=True))
+    rows = _rows_at(store, ref, [number for number, place in there if place in asked])
     return {(row["input"], row["ordinal"]): row for row in rows}
 
 
 def _receipts(catalogue: Catalogue, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
     """Receipts about these inputs: those that the version has, which are all of those it extends unless a release
     before did not take them over, and those of the versions that brought the inputs in. One may stand in several."""
-    receipts: dict[str, Receipt] = {}
-    seen: set[str] = set()
+    receipts, seen = dict[str, Receipt](), set[str]()
     versions = catalogue.versions
     brought = (a for a in catalogue.ancestors(manifest) if any(file.digest in inputs for file in a.inputs))
     holders = (manifest, *(versions.manifest(a.dataset, a.version) for a in brought))

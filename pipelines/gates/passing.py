@@ -106,14 +106,14 @@ def _in_words(manifest: Manifest, reasons: Sequence[_Reason]) -> list[str]:
     own = [reason.text for reason in reasons if reason.version == str(manifest)]
     contained = dict.fromkeys(reason.version for reason in reasons if reason.version != str(manifest))
     named = list(contained)[:NAMED]
-    told = [
+    inherited = [
         f"{manifest} contains {reason.version}, which is held: {reason.text}"
         for reason in reasons
         if reason.version in named
     ]
     if more := len(contained) - len(named):
-        told.append(f"so are {more:,} more versions that it contains")
-    return own + told
+        inherited.append(f"so are {more:,} more versions that it contains")
+    return own + inherited
 
 
 def _place(manifest: Manifest) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""The exit codes of every command, in one place: docs/datasets.md, `--help` and code say what stands here (a test compares)."""
+"""The exit codes of every command, in one place: docs, `--help` and code say what stands here (a test compares)."""
 
 from __future__ import annotations
 

@@ -72,17 +72,15 @@ def fill(store: Store) -> None:
     versions.tag("web", 2, "second")
     versions.withdraw("code", 1, "a mistake")
     versions.withdraw("code", 2, "another")
-    for n, accepted in ((1, None), (2, "web@v2")):
-        create_pass(store, "web", n, "e" * 64, accepted)
     for n in (1, 2):
+        create_pass(store, "web", n, "e" * 64, None)
         assert isinstance(plan_growth(versions, "web", {"n": n}, ["f" * 64]), Growth)
-    for info, digest in zip(INFOS, DIGESTS, strict=True):
-        remember(store, info, digest)
-    for n in (1, 2):
         Suppression.of(urls=[f"https://gone.example/{n}"]).save(store, "asked")
         lease = Lease(store, "web")  # not left: as of a run that is alive
         lease._touch()
         lease.announce("scan", [f"{n}" * 64])
+    for info, digest in zip(INFOS, DIGESTS, strict=True):
+        remember(store, info, digest)
 
 
 @pytest.fixture

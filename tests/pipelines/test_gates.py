@@ -158,10 +158,10 @@ def test_a_withdrawn_version_is_no_measure(store):
 
 def nights(store: Store, *added: tuple[list[str], int]) -> list[Manifest]:
     """A version that each night extends: texts of these words, so many."""
-    made: list[Manifest] = []
+    committed: list[Manifest] = []
     for words, n in added:
-        made.append(commit(store, texts_of(words, n), upon=made[-1] if made else None))
-    return made
+        committed.append(commit(store, texts_of(words, n), upon=committed[-1] if committed else None))
+    return committed
 
 
 def test_a_night_that_extends_a_held_one_is_held_with_it_until_one_of_them_is_accepted(store):
@@ -193,8 +193,8 @@ def test_what_passed_is_known_to_those_who_ask_by_the_same_gates(store, monkeypa
 
 
 def test_of_many_held_nights_the_newest_are_named(store):
-    made = nights(store, (COOKING, 300), *((COURTS, 300 + n) for n in range(5)))
-    reasons = held(Versions(store), made[-1], Gates(max_topic_drift=0.0))
+    *_, last = nights(store, (COOKING, 300), *((COURTS, 300 + n) for n in range(5)))
+    reasons = held(Versions(store), last, Gates(max_topic_drift=0.0))
     about = [reason.partition(",")[0] for reason in reasons]
     assert about[0].startswith("topics: the words of what web@v6 added")
     assert about[1:4] == [f"web@v6 contains web@v{n}" for n in (5, 4, 3)]
