@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.stack.health import Server
-from gristmill.pipelines.gates.held import Gates, held
+from gristmill.pipelines.gates.held import Gates
+from gristmill.pipelines.gates.passing import held, note_passed
 
 COMMITTED = "gristmill.version.committed"
 
@@ -27,8 +28,9 @@ def pass_on(
     """
     if is_announced(server, manifest, lake):
         return []
-    reasons = [] if str(manifest) in accepted else held(versions, manifest, gates)
+    reasons = held(versions, manifest, gates, accepted)
     if not reasons:
+        note_passed(versions, manifest, gates, accepted)  # first: who finds it announced does not write it any more
         announce_version(server, manifest, lake)
     return reasons
 

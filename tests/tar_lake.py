@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,17 @@ def asked(*names: str) -> Suppression:
     return Suppression.of(ids=[image_id(name) for name in names])
 
 
-def put_tar(store: Store, names: Sequence[Sequence[str]], number: int) -> tuple[ObjectRef, ObjectRef, ObjectRef]:
-    """A tar of one group for each of `names` (more than one name: a group that records share), index and members."""
+def put_tar(
+    store: Store, names: Sequence[Sequence[str]], number: int, drawn: Callable[[str], bytes] = secret
+) -> tuple[ObjectRef, ObjectRef, ObjectRef]:
+    """A tar of one group for each of `names` (more than one name: a group that records share), index and members.
+    `drawn`: the file of a name."""
     rows: list[dict[str, Any]] = []
     with scratch() as folder:
         with ShardWriter(folder / "tar", folder / "index") as writer:
             for at, group in enumerate(names):
                 key = f"{number:06d}-{at:06d}"
-                picture = b"".join(secret(name) for name in group)
+                picture = b"".join(drawn(name) for name in group)
                 writer.write(key, {"format": 1, "ids": [image_id(name) for name in group]}, {}, {"image.jpg": picture})
                 rows += [
                     {"pack": key, "position": n, "source": "pictures", "member": image_id(name), "epoch": 0}
@@ -58,9 +61,14 @@ def put_tar(store: Store, names: Sequence[Sequence[str]], number: int) -> tuple[
     return tar, index, put_table(store, "members", pa.Table.from_pylist(rows, schema=MEMBERS))
 
 
-def pictures(store: Store, *tars: Sequence[Sequence[str]], dataset: str = "pictures") -> Manifest:
-    """A version of images: each tar with the groups named."""
-    written = [put_tar(store, groups, number) for number, groups in enumerate(tars)]
+def pictures(
+    store: Store,
+    *tars: Sequence[Sequence[str]],
+    dataset: str = "pictures",
+    drawn: Callable[[str], bytes] = secret,
+) -> Manifest:
+    """A version of images: each tar with the groups named; `drawn` as of `put_tar`."""
+    written = [put_tar(store, groups, number, drawn) for number, groups in enumerate(tars)]
     names = [name for groups in tars for group in groups for name in group]
     digest = digest_of(dataset, *names)
     table = ledger.sort(pa.Table.from_pylist([_fate(name, digest, n) for n, name in enumerate(names)], ledger.SCHEMA))

@@ -11,9 +11,11 @@ import ast
 import dataclasses
 import importlib
 import re
+import shlex
 import typing
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from language import PACKAGES, sources
 from pydantic import BaseModel
 
 from gristmill.orchestration.cli.main import app
+from gristmill.pipelines.command import Request, resolve
 from gristmill.pipelines.kickoff.config import KickoffConfig
 from gristmill.pipelines.registry import PIPELINES
+from gristmill.pipelines.settings.config import BadConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -36,6 +40,7 @@ PYTHON = re.compile(r"(?<![\w/.-])gristmill(?:\.[A-Za-z_]\w*)+")
 COMMAND = re.compile(r"(?:^|`|\()(?:grist)((?: +[\w@./:='{}\[\]*,\"-]+)+)", re.MULTILINE)
 TARGET = re.compile(r"(?:^|`|&& )make ([a-z][\w-]*)", re.MULTILINE)
 KEY = re.compile(r"(?<![\w./-])(?:recipe|run)(?:\.[a-z]\w*)+")
+CONFIGS = sorted((ROOT / "conf").glob("*.yaml"))
 NEW = re.compile(r"^New file `([^`]+)`", re.MULTILINE)
 """A file that the page tells its reader to write; a test that walks the page writes it."""
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b")
@@ -142,6 +147,28 @@ def has_key(section: Any, parts: list[str]) -> bool:
     return True
 
 
+NO_NUMBER = "Input should be a valid integer, unable to parse string as an integer, found 'many'"
+RUN = re.compile(r"(?:^|`)(grist (?:run|train) [^`\n]+)", re.MULTILINE)
+
+
+def wrong_configs(text: str, page: Path) -> Iterator[str]:
+    """Commands that run a configuration of this tree, with settings that it refuses: a key or a value. A page that
+    writes code of its own is walked in a copy of the tree."""
+    if NEW.search(text):
+        return
+    for line in RUN.findall(text.replace("\\\n", " ")):
+        words = shlex.split(line, comments=True)[2:]
+        config = Path(words[0])
+        known = (ROOT / config).exists() if config.suffix else f"{config}.yaml" in {p.name for p in CONFIGS}
+        if not known or "..." in words or PLACEHOLDER.search(words[0]):
+            continue
+        settings = [after for before, after in pairwise(words) if before == "--set"]
+        try:
+            resolve(Request(ROOT / config if config.suffix else config, tuple(settings), "lake"))
+        except BadConfig as error:
+            yield f"{line}: {error}"
+
+
 CHECKS: dict[str, Callable[[str, Path], Iterator[str]]] = {
     "links": wrong_links,
     "paths": wrong_paths,
@@ -149,6 +176,7 @@ CHECKS: dict[str, Callable[[str, Path], Iterator[str]]] = {
     "commands": wrong_commands,
     "targets": wrong_targets,
     "keys": wrong_keys,
+    "configs": wrong_configs,
 }
 
 
@@ -191,6 +219,11 @@ def test_the_list_of_decisions_has_each_page_by_its_title() -> None:
         ("commands", "`grist dance`\ngrist show web@v1 --json", ["grist dance"]),
         ("commands", "grist show web@v1 \\\n    --backwards", ["grist show --backwards"]),
         ("targets", "`make demo` and `make coffee`", ["make coffee"]),
+        (
+            "configs",
+            "`grist run web --set run.workers=many`",
+            [f"grist run web --set run.workers=many: run.workers: {NO_NUMBER}"],
+        ),
         ("keys", "recipe.scan.chunk_bytes, recipe.scan.chunk, run.workers", ["recipe.scan.chunk"]),
     ],
 )

@@ -37,8 +37,8 @@ KEY = [("id", "ascending"), ("input", "ascending"), ("ordinal", "ascending")]
 
 
 def empty() -> pa.Table:
-    """A ledger without rows."""
-    return SCHEMA.empty_table()
+    """A ledger without rows. Of no batches: `empty_table` converts lists, for which pyarrow imports pandas."""
+    return pa.Table.from_batches([], SCHEMA)
 
 
 def sort(table: pa.Table) -> pa.Table:

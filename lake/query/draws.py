@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, open_parquet
 
 Asked = Callable[[pa.Table], pa.ChunkedArray]
-"""Which rows of a table with fate and reason are asked for, as booleans."""
+"""Which rows of a table with fate and reason are asked for, as booleans; null is no."""
 Place = tuple[int, int, int]
 """(object, row group of it, row of that)."""
 
@@ -35,6 +36,14 @@ class DrawnRows:
 
     rows: list[dict[str, Any]]
     all_there_are: int | None
+
+
+def scalar(text: str) -> pa.StringScalar:
+    """A text to compare a column with, put together from its bytes: whatever converts a Python value makes pyarrow
+    import pandas, which takes longer than a draw."""
+    data = text.encode()
+    ends = np.array([0, len(data)], np.int32)
+    return pa.StringArray.from_buffers(1, pa.py_buffer(ends), pa.py_buffer(data))[0]
 
 
 def draw_rows(store: Store, ledgers: Sequence[ObjectRef], asked: Asked, n: int, rng: random.Random) -> DrawnRows:

@@ -20,10 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.lake.accounts.receipt import FATES, Receipt
-from gristmill.lake.query.draws import draw_rows
+from gristmill.lake.query.draws import draw_rows, scalar
+from gristmill.lake.query.grouped import rows_in_tar, tars_of
 from gristmill.lake.query.why import Place, names_of, place_of
 from gristmill.lake.store.base import NotFound, Store
-from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object, read_table
+from gristmill.lake.store.objects import ObjectRef, open_parquet, read_object
 from gristmill.lake.takedown.suppress import DIGESTS, Suppression
 from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.manifest import Manifest
@@ -89,8 +90,6 @@ def sample(
         raise NoSuchVersion(f"{manifest} holds no records, but {manifest.layout.called}")
     rng = random.Random(f"{seed}:{manifest.digest}")  # the same records on every machine, for equal data
     if fate in (None, "kept") and reason is None:
-        if any(manifest.layout.holds(ref.kind) != "rows" for ref in manifest.shards):
-            raise NoSuchVersion(f"{manifest} holds its records in tars: `grist checkout {manifest} DIR` writes them")
         drawn = _kept(versions.store, manifest, n, rng)
     else:
         drawn = _fated(versions, manifest, n, rng, fate, reason)
@@ -103,12 +102,15 @@ def _draw(rng: random.Random, population: int, n: int) -> list[int]:
 
 
 def _kept(store: Store, manifest: Manifest, n: int, rng: random.Random) -> Drawn:
-    """`sample` of kept records: drawn from the shards, whose rows are all kept."""
-    ends = list(accumulate(ref.records for ref in manifest.shards))
+    """`sample` of kept records: drawn from the shards, whose rows and groups are all kept."""
+    tars = tars_of(manifest)
+    shards = [ref for ref in manifest.shards if manifest.layout.holds(ref.kind) != "index"]
+    ends = list(accumulate(tars[ref.sha256][1].records if ref.sha256 in tars else ref.records for ref in shards))
     population = ends[-1] if ends else 0
     rows: list[dict[str, Any]] = []
     for i, at in _grouped(_draw(rng, population, n), ends):
-        rows += _rows_at(store, manifest.shards[i], at)
+        ref = shards[i]
+        rows += rows_in_tar(store, ref, *tars[ref.sha256], at) if ref.sha256 in tars else _rows_at(store, ref, at)
     column = manifest.layout.text
     samples = [
         SampledRecord(
@@ -147,7 +149,8 @@ def _rows_at(store: Store, ref: ObjectRef, positions: Sequence[int]) -> list[dic
     with open_parquet(store, ref) as file:
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         for g, at in _grouped(positions, list(accumulate(sizes))):
-            rows += file.read_row_group(g).take(at).to_pylist()
+            group = file.read_row_group(g)  # not `take`, which imports pandas
+            rows.extend(row for place in at for row in group.slice(place, 1).to_pylist())
     return rows
 
 
@@ -171,18 +174,19 @@ def _fated(
         raise NoSuchVersion(f"{manifest} has no record with reason {reason!r}; it has {have}")
 
     fate = fate or known[str(reason)]
+    of_fate, of_reason = scalar(fate), None if reason is None else scalar(reason)
 
     def wanted(table: pa.Table) -> pa.ChunkedArray:
-        hit = pc.equal(table["fate"], fate)
-        return hit if reason is None else pc.and_(hit, pc.fill_null(pc.equal(table["reason"], reason), False))
+        hit = pc.equal(table["fate"], of_fate)
+        return hit if of_reason is None else pc.and_(hit, pc.equal(table["reason"], of_reason))
 
     reasons = (row.dropped if fate == "dropped" else row.quarantined for row in manifest.funnel)
     population = {"kept": manifest.kept, "dropped": manifest.dropped, "quarantined": manifest.quarantined}[fate].count
     if reason is not None:
         population = sum(counts.get(reason, 0) for counts in reasons)
     drawn = draw_rows(versions.store, manifest.fates, wanted, n, rng)
-    rows, population = drawn.rows, drawn.all_there_are if drawn.all_there_are is not None else population
-    return Drawn(str(manifest), population, of_ledger(versions, manifest, rows))
+    population = population if drawn.all_there_are is None else drawn.all_there_are
+    return Drawn(str(manifest), population, of_ledger(versions, manifest, drawn.rows))
 
 
 def of_ledger(versions: Versions, manifest: Manifest, rows: Sequence[dict[str, Any]]) -> tuple[SampledRecord, ...]:
@@ -241,12 +245,12 @@ def _forgotten(
     store: Store, texts: Mapping[tuple[str, int], dict[str, Any] | str]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """Of these, what is on the suppression list: a text that was dropped for another reason stays until gc."""
-    rows = {key: row for key, row in texts.items() if isinstance(row, dict)}
-    if not rows:
+    rows, suppressed = {k: row for k, row in texts.items() if isinstance(row, dict)}, Suppression.load(store)
+    if not rows or not suppressed:
         return {}
     ids, urls = ([row.get(name) for row in rows.values()] for name in ("id", "url"))
     digests = pa.array([row.get(DIGESTS) or [] for row in rows.values()], pa.list_(pa.string()))
-    hit = Suppression.load(store).match_rows(
+    hit = suppressed.match_rows(
         pa.table({"id": pa.array(ids, pa.string()), "url": pa.array(urls, pa.string()), DIGESTS: digests})
     )
     return {key: TAKEN_DOWN for key, listed in zip(rows, hit, strict=True) if listed}
@@ -267,16 +271,17 @@ def _read_texts(
     store: Store, ref: ObjectRef, asked: set[tuple[str, int]]
 ) -> dict[tuple[str, int], dict[str, Any] | str]:
     """The extracted documents of these records, as far as they are in this object."""
-    hit = pc.field("ordinal").isin([ordinal for _, ordinal in asked])
-    rows = read_table(store, ref, filters=hit).to_pylist()
-    return {(row["input"], row["ordinal"]): row for row in rows if (row["input"], row["ordinal"]) in asked}
+    with open_parquet(store, ref) as file:
+        places = file.read(["input", "ordinal"])
+    there = enumerate(zip(places["input"].to_pylist(), places["ordinal"].to_pylist(), strict=True))
+    rows = _rows_at(store, ref, [number for number, place in there if place in asked])
+    return {(row["input"], row["ordinal"]): row for row in rows}
 
 
 def _receipts(catalogue: Catalogue, manifest: Manifest, inputs: set[str]) -> list[Receipt]:
     """Receipts about these inputs: those that the version has, which are all of those it extends unless a release
     before did not take them over, and those of the versions that brought the inputs in. One may stand in several."""
-    receipts: dict[str, Receipt] = {}
-    seen: set[str] = set()
+    receipts, seen = dict[str, Receipt](), set[str]()
     versions = catalogue.versions
     brought = (a for a in catalogue.ancestors(manifest) if any(file.digest in inputs for file in a.inputs))
     holders = (manifest, *(versions.manifest(a.dataset, a.version) for a in brought))

@@ -43,6 +43,7 @@ class Frozen(BaseModel):
         validate_by_alias=True,
         serialize_by_alias=True,
         ser_json_inf_nan="strings",
+        defer_build=True,
     )
 
 
@@ -236,8 +237,7 @@ def rows_between(store: Store, ref: ObjectRef, column: str, low: str, high: str)
 
 def generations(refs: Sequence[ObjectRef]) -> list[list[ObjectRef]]:
     """Sorted objects as runs whose ranges ascend: a version that grew has one for each time it did, or fewer."""
-    runs: list[list[ObjectRef]] = []
-    last = ""
+    runs, last = list[list[ObjectRef]](), ""
     for ref in refs:
         if not runs or (ref.records and ref.first <= last):
             runs.append([])

@@ -1,9 +1,9 @@
 """Inventory: every file of a lake by its kind, read and compared with its name.
 
 Manifests and the objects that versions hold are verify's (lake/upkeep/verify.py). Here are the rest: tags, withdrawals,
-pins, receipts, notes on inputs, files of live runs, the suppression list. A name that belongs to no kind is reported as
-such, so that a file of a new kind cannot go unseen: it needs a row in KINDS. Other objects are hashed where that is
-asked.
+passes, pins, receipts, notes on inputs, files of live runs, the suppression list. A name that belongs to no kind is
+reported as such, so that a file of a new kind cannot go unseen: it needs a row in KINDS. Other objects are hashed where
+that is asked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.sealed import Unreadable, read_note
 from gristmill.lake.versions.growth import read_pin
 from gristmill.lake.versions.lease import about_of, read_announcement
-from gristmill.lake.versions.markers import read_reason, read_tag
+from gristmill.lake.versions.markers import read_pass, read_reason, read_tag
 from gristmill.lake.versions.roots import Slots
 
 _BLOCK = 1 << 20
@@ -70,6 +70,13 @@ def _withdrawal(looked: _Looked, key: str, match: re.Match[str]) -> None:
         raise Unreadable(f"{key} withdraws {name}@v{version}, which does not exist: restore its manifest")
 
 
+def _pass(looked: _Looked, key: str, match: re.Match[str]) -> None:
+    name, version = match[1], int(match[2])
+    read_pass(looked.store, name, version, match[3])
+    if version not in looked.slots.versions.get(name, ()):
+        raise Unreadable(f"{key} lets {name}@v{version} pass, which does not exist: restore its manifest")
+
+
 def _pin(looked: _Looked, key: str, match: re.Match[str]) -> None:
     name, base = match[1], read_pin(looked.store, match[1], match[2], int(match[3]))
     if base and base not in looked.slots.versions.get(name, ()):
@@ -102,6 +109,7 @@ KINDS = (
     Kind(re.compile(r"datasets/([^/]+)/withdrawn/(\d{8,})\.json"), "withdrawal", "error", _withdrawal),
     Kind(re.compile(r"datasets/[^/]+/withdrawn/.*"), "withdrawal", "error", _nothing),
     Kind(re.compile(r"datasets/([^/]+)/tags/([A-Za-z0-9][A-Za-z0-9._-]*)\.json"), "tag", "error", _tag),
+    Kind(re.compile(r"datasets/([^/]+)/passed/(\d{8,})-([0-9a-f]{64})\.json"), "pass", "warning", _pass),
     Kind(re.compile(r"datasets/([^/]+)/pins/([0-9a-f]{64})/(\d{4,})\.json"), "pin", "warning", _pin),
     Kind(re.compile(r"receipts/" + _SHA + r"\.json"), "receipt", "error", _receipt),
     Kind(re.compile(r"inputs/" + _SHA + r"\.json"), "note", "warning", _note),

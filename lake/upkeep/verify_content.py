@@ -32,8 +32,8 @@ _WHOLE = 1_000_000
 @dataclass(frozen=True)
 class Finding:
     """`severity`: error | warning. `what`: manifest | slot | gap | chain | digest | balance | source | foreign |
-    missing | size | corrupt | unreadable | rows | ledger | shards | history | tag | withdrawal | pin | receipt | note |
-    lease | suppression. `where`: the sha256 of an object, else a key of the store.
+    missing | size | corrupt | unreadable | rows | ledger | shards | history | tag | withdrawal | pass | pin | receipt |
+    note | lease | suppression. `where`: the sha256 of an object, else a key of the store.
     `harmed`: every version that is not what it was, as `web@v3`."""
 
     severity: str

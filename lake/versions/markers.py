@@ -1,4 +1,5 @@
-"""Markers of a version: a tag gives it a name for good, a withdrawal takes it out of use for good.
+"""Markers of a version: a tag gives it a name for good, a withdrawal takes it out of use for good, a pass says that
+gates let it go on.
 
 Each is a small file beside the versions (lake/store/sealed.py), created once and never changed: of two who tag at the
 same time one is told so, and what a tag names cannot move under who trained on it. There is no way back from a
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from gristmill.lake.store.base import Store
+from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.sealed import read_note, write_note
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
@@ -60,3 +61,25 @@ def read_reason(store: Store, name: str, version: int) -> str:
     )
     about = {"dataset": name, "version": version}
     return str(read_note(store, withdrawal_key(name, version), about, remedy, reason=str)["reason"])
+
+
+def pass_key(name: str, version: int, gates: str) -> str:
+    """Where it stands in a store that gates let a version pass. `gates`: the sha256 of their thresholds."""
+    return f"datasets/{name}/passed/{version:08d}-{gates}.json"
+
+
+def create_pass(store: Store, name: str, version: int, gates: str, accepted: str | None) -> bool:
+    """Writes that a version passed these gates. `accepted`: the version that a person let pass though they hold it or
+    what it contains; None: they let it pass. False: it passed before."""
+    about = {"dataset": name, "version": version, "gates": gates}
+    return store.create(pass_key(name, version, gates), write_note(about, accepted=accepted))
+
+
+def read_pass(store: Store, name: str, version: int, gates: str) -> bool:
+    """Whether a version passed these gates. Raises Unreadable."""
+    about = {"dataset": name, "version": version, "gates": gates}
+    try:
+        read_note(store, pass_key(name, version, gates), about, "delete it, and the version is judged again")
+    except NotFound:
+        return False
+    return True

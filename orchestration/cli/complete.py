@@ -13,11 +13,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from typer import _completion_shared as of_typer
 
 from gristmill.orchestration.show.terminal import exit_code
 
 if TYPE_CHECKING:
     from gristmill.lake.store.base import Store
+
+
+_BASH = """
+%(complete_func)s() {
+    local IFS=$'\\n' piece word
+    local -a words=()
+    # bash ends a word before and behind the @ of web@v3: put together again, they are one that is asked for whole,
+    # and an answer begins behind the @, because that is what bash puts it in place of.
+    for piece in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+        if (( ${#words[@]} )) && [[ "$piece" == @* || "${words[-1]}" == *@ ]]; then
+            words[-1]+="$piece"
+        else
+            words+=("$piece")
+        fi
+    done
+    word="${words[-1]}"
+    COMPREPLY=( $( env COMP_WORDS="${words[*]}" COMP_CWORD=$(( ${#words[@]} - 1 )) \\
+                   %(autocomplete_var)s=complete_bash $1 ) )
+    if [[ "$word" == *@* && "$COMP_WORDBREAKS" == *@* ]]; then
+        COMPREPLY=( "${COMPREPLY[@]#"${word%%"${word##*@}"}"}" )
+    fi
+    return 0
+}
+
+complete -o default -F %(complete_func)s %(prog_name)s
+"""
+_ZSH_ALSO = '\n[ "$funcstack[1]" = "_%(prog_name)s" ] && %(complete_func)s "$@"\n'
+"""zsh loads the script at the first press of the key, which then has to answer, too, and not only the second."""
+
+
+def mend_scripts() -> None:
+    """Has `--install-completion` install what typer's scripts lack: called before the command runs."""
+    scripts = of_typer._completion_scripts
+    scripts["bash"] = _BASH
+    if not scripts["zsh"].endswith(_ZSH_ALSO):
+        scripts["zsh"] += _ZSH_ALSO
 
 
 def complete_dataset(ctx: typer.Context, incomplete: str) -> list[str]:

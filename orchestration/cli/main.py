@@ -12,12 +12,13 @@ import importlib.metadata
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import CommandInfo
 
 from gristmill import place
 from gristmill.orchestration.cli import audit as cli_audit
@@ -31,7 +32,7 @@ from gristmill.orchestration.cli import runs as cli_runs
 from gristmill.orchestration.cli import sample as cli_sample
 from gristmill.orchestration.cli import similar as cli_similar
 from gristmill.orchestration.cli import stack as cli_stack
-from gristmill.orchestration.cli.complete import complete_config
+from gristmill.orchestration.cli.complete import complete_config, mend_scripts
 from gristmill.orchestration.cli.examples import epilog
 from gristmill.orchestration.cli.models import ask as cli_ask
 from gristmill.orchestration.cli.models import evaluate as cli_evaluate
@@ -170,22 +171,37 @@ app.add_typer(cli_hf.export_app, name="export")
 cli_hf.export_app.command("dataset")(cli_exchange.export_dataset)
 
 
+def name_of(command: CommandInfo) -> str:
+    """As it is typed."""
+    return command.name or getattr(command.callback, "__name__", "").replace("_", "-")
+
+
 def _teach(group: typer.Typer, before: str = "") -> None:
     """Each command's help ends with an example, whoever registered it."""
     for command in group.registered_commands:
-        name = command.name or getattr(command.callback, "__name__", "").replace("_", "-")
-        command.epilog = epilog(f"{before}{name}", command.epilog)
+        command.epilog = epilog(f"{before}{name_of(command)}", command.epilog)
     for inner in group.registered_groups:
         if inner.typer_instance is not None:
             _teach(inner.typer_instance, f"{before}{inner.name} ")
 
 
 _teach(app)
+mend_scripts()
+
+
+def _without_others(group: typer.Typer, words: Sequence[str]) -> None:
+    """Leaves the one command that these words ask for: what typer makes of the parameters of all forty takes longer
+    than most answers. Where they ask for none, as for the list of all, nothing is left out."""
+    asked = next((word for word in words if not word.startswith("-")), "")
+    commands = [command for command in group.registered_commands if name_of(command) == asked]
+    if commands and "_GRIST_COMPLETE" not in os.environ:
+        group.registered_commands, group.registered_groups = commands, []
 
 
 def main() -> None:
     """The command `grist`; ends the process with its exit code (pipelines/settings/exits.py)."""
     code: Any = 0
+    _without_others(app, sys.argv[1:])
     ended = without_destructors()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a bar, or a page's title, where the terminal's charset has none
         sys.stdout.reconfigure(errors="backslashreplace")

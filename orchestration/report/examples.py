@@ -22,7 +22,7 @@ UNFOLDED = 3
 """Reasons whose examples are seen at once."""
 CHAINS = 3
 """Samples of a problem."""
-_BESIDE = frozenset({PARTS, MEDIA, "stage", "survivor", "content", "input"})
+_BESIDE = frozenset({PARTS, MEDIA, "stage", "survivor", "content", "input", "digests", "looks", "heights", "widths"})
 _VERDICTS = {"accepted": "good", "rejected": "bad"}
 
 
@@ -103,7 +103,8 @@ def _media(media: Sequence[Mapping[str, Any]], of: str, room: Room) -> Html:
         if not data:
             continue
         if item["kind"] == "image":
-            about = joined([called, f", {item.get('height')} x {item.get('width')} pixels (height x width)"])
+            size = f", {item['height']} x {item['width']} pixels (height x width)" if item.get("height") else ""
+            about = joined([called, size])
             figures.append(image_figure(room, data, f"Image {number} of record {of}", about))
         elif item["kind"] == "audio":
             figures.append(clip_figure(room, data, f"clip {number} of record {of}", called))

@@ -79,7 +79,7 @@ def player(room: Room, waveform: np.ndarray, rate: int, about: str) -> Html:
     uri = room.taken(out.getvalue(), "audio/wav")
     if uri is None:
         return element("p", f"{about}: left out, the page is full", class_="dim")
-    return element("audio", controls=True, preload="none", src=uri, aria_label=about)
+    return element("audio", controls=True, preload="metadata", src=uri, aria_label=about)
 
 
 def image_figure(room: Room, data: bytes, alt: str, caption: Content) -> Html:

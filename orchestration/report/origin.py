@@ -22,7 +22,7 @@ from gristmill.orchestration.report.pieces import (
 )
 from gristmill.orchestration.report.subject import StageTime, Subject, Work, nodes, times
 from gristmill.orchestration.report.svg import Part, bar
-from gristmill.orchestration.show.tables import percent, when
+from gristmill.orchestration.show.tables import counted, percent, when
 
 FILES = 10
 """Input files that are named one by one."""
@@ -118,7 +118,7 @@ def provenance(subject: Subject) -> Html:
         "run key": element("code", m.run_key),
         "made": f"{when(m.made.get('at'))} UTC",
         "code": f"{m.made['commit']}{dirty}" if m.made.get("commit") else "no git commit known",
-        "stored": f"{size(stored_bytes(m))} in {len(m.shards):,} shards, with the ledger",
+        "stored": f"{size(stored_bytes(m))} in {counted(len(m.shards), 'shard')}, with the ledger",
     }
     if "seconds" in m.made:
         known["took"] = span(m.made["seconds"])

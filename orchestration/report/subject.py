@@ -166,8 +166,8 @@ def _tables(m: Manifest) -> bool:
 
 
 def _kept(versions: Versions, m: Manifest) -> Drawn | None:
-    """Kept records with the bytes of their media, where they lie in tables."""
-    return sample(versions, m, KEPT, data=True) if m.layout.shown == "texts" and _tables(m) else None
+    """Kept records with the bytes of their media."""
+    return sample(versions, m, KEPT, data=True) if m.layout.shown == "texts" and m.shards else None
 
 
 def _windows(versions: Versions, m: Manifest) -> Windows:

@@ -7,9 +7,10 @@ column first, and read well from 80 columns on; below, their lines run on rather
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.filesize import decimal
 from rich.measure import Measurement
@@ -61,19 +62,27 @@ DIGEST = 64
 
 
 class Grid(Table):
-    """Lines run on where a terminal is too narrow: a cell is whole, or folded. Only bars are cut, visibly."""
+    """Lines run on where a terminal is too narrow: a cell is whole, or folded. Only bars are cut, visibly.
+
+    Where all cells fit, as those of a listing do, lines are put together here: rich takes a second for a thousand.
+    """
 
     longest = LONGEST_WORD
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from super().__rich_console__(console, options.update_width(max(options.max_width, self.needed(console))))
+        width = max(options.max_width, self.needed(console))
+        widths = self._natural_widths()
+        if widths is not None and sum(widths) + GAP * (len(widths) - 1) <= width:
+            yield from self._lines(console, widths)
+        else:
+            yield from super().__rich_console__(console, options.update_width(width))
 
     def needed(self, console: Console) -> int:
         """Columns below which this would cut a cell; makes every column keep what it needs."""
         options = console.options.update_width(UNBOUNDED)
         for column in self.columns:
             cells = [column.header, *column.cells] if self.show_header else list(column.cells)
-            sizes = [Measurement.get(console, options, cell) for cell in cells]
+            sizes = [_size(cell) or Measurement.get(console, options, cell) for cell in cells]
             if column.overflow == "fold":
                 column.min_width = max((self._unbroken(size) for size in sizes), default=0)
             elif column.overflow == "crop":
@@ -83,6 +92,54 @@ class Grid(Table):
     def _unbroken(self, size: Measurement) -> int:
         """What a folding column needs so as not to break a word: all of a short text, with what it is indented by."""
         return size.maximum if size.maximum <= self.longest else min(size.minimum, self.longest)
+
+    def _natural_widths(self) -> list[int] | None:
+        """Of the columns with each cell on one line; None where a cell is more than a line of text."""
+        widths = []
+        for column in self.columns:
+            sizes = [_size(cell) for cell in ((column.header, *column.cells) if self.show_header else column.cells)]
+            if None in sizes or not any(size.maximum for size in sizes if size is not None):
+                return None
+            widths.append(max(size.maximum for size in sizes if size is not None))
+        return widths
+
+    def _lines(self, console: Console, widths: Sequence[int]) -> Iterable[Segment]:
+        """Header and rows, each cell padded to its column's width, as rich would draw them."""
+        rows = [
+            (row.style, cells)
+            for row, *cells in zip(self.rows, *(column.cells for column in self.columns), strict=True)
+        ]
+        if self.show_header:
+            rows.insert(0, (self.header_style, [column.header for column in self.columns]))
+        for style, cells in rows:
+            base = console.get_style(style) if style else None
+            for at, (column, cell, width) in enumerate(zip(self.columns, cells, widths, strict=True)):
+                drawn = [Segment(cell)] if isinstance(cell, str) else _segments(console, cell)
+                blanks = " " * (width - Segment.get_line_length(drawn))
+                gap = " " * GAP if at < len(widths) - 1 else ""
+                before, after = (blanks, gap) if column.justify == "right" else ("", blanks + gap)
+                segments = [Segment(before), *drawn, Segment(after)]
+                yield from Segment.apply_style(filter(_is_filled, segments), base)
+            yield Segment.line()
+
+
+def _segments(console: Console, text: Text) -> list[Segment]:
+    """A line of text; one without spans renders without its own style."""
+    if text.spans:
+        return list(text.render(console))
+    return [Segment(text.plain, console.get_style(text.style) if text.style else None)]
+
+
+def _is_filled(segment: Segment) -> bool:
+    return bool(segment.text)
+
+
+def _size(cell: Any) -> Measurement | None:
+    """Columns that a text takes, whole and by its longest word; None for what is more than a line of plain text."""
+    text = cell if isinstance(cell, str) else cell.plain if isinstance(cell, Text) else None
+    if text is None or not text.isprintable():
+        return None
+    return Measurement(max(map(cell_len, text.split()), default=0), cell_len(text))
 
 
 def grid(*columns: str, longest: int = LONGEST_WORD) -> Grid:

@@ -1,10 +1,10 @@
-"""Gates between pipelines: whether a version may go on to what is made from it, or is held for a person to look at.
+"""Gates between pipelines: why a version is held for a person to look at, before anything is made from it.
 
-A version is held against itself (what was kept, what could not be read) and against the last one of its dataset: the
+A version is held against itself (what was kept, what could not be read) and against another one of its dataset: the
 kept rate, and the distributions of language, length and topic. Of a version that extends another, what it added is
 compared. All but the topics stands in the manifests; topics are the words of a few hundred records of both, since no
-statistic of a manifest says what texts are about. A gate changes nothing: the version stays, and a reason says what to
-do.
+statistic of a manifest says what texts are about. With which other version, and what becomes of those that contain one
+that is held, is decided in pipelines/gates/passing.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gristmill.lake.query.sampling import sample
+from gristmill.lake.store.base import NotFound
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.statistics import TextStatistics
 from gristmill.lake.versions.versions import Versions
@@ -103,57 +104,39 @@ class Intake:
         return self.kept / self.received if self.received else 1.0
 
 
-def held(versions: Versions, manifest: Manifest, gates: Gates = Gates()) -> list[str]:
-    """Why a version may not go on, a sentence a reason; nothing: it may. Compared with the last one of its dataset."""
-    last = last_before(versions, manifest)
-    reasons = held_by_counts(manifest, last, gates)
+def held_against(
+    versions: Versions, manifest: Manifest, last: Manifest | None, base: Manifest | None, gates: Gates
+) -> list[str]:
+    """Why a version may not go on, a sentence a reason; nothing: it may. `last`: what it is compared with; `base`: the
+    version that it extends, so that only what it added is."""
+    reasons = held_by_counts(manifest, last, base, gates)
     if last is None or gates.max_topic_drift is None:
         return reasons
-    samples = [_sampled(versions, of, gates.topic_records) for of in (_added(manifest, last), last)]
+    try:
+        samples = [_sampled(versions, of, gates.topic_records) for of in (_added(manifest, base), last)]
+    except NotFound:
+        # gc has taken the records of a withdrawn version: what is left to compare are the counts. Any other is damaged.
+        if not any(of.version in versions.withdrawn(of.dataset) for of in (manifest, last)):
+            raise
+        return reasons
     if any(len(texts) < min(gates.min_records, gates.topic_records) for texts in samples):
         return reasons
     drift, words = topic_drift(*samples)
     if drift > gates.max_topic_drift:
-        new = Intake.of(manifest, last if _extends(manifest, last) else None).name
         reasons.append(
-            f"topics: the words of {new} and of {last} are {drift:.2f} apart, at most {gates.max_topic_drift:g} is"
-            f" allowed; most changed: {', '.join(words)}"
+            f"topics: the words of {Intake.of(manifest, base).name} and of {last} are {drift:.2f} apart, at most"
+            f" {gates.max_topic_drift:g} is allowed; most changed: {', '.join(words)}"
         )
     return reasons
 
 
-def last_before(versions: Versions, manifest: Manifest) -> Manifest | None:
-    """The version to compare with: the one that it extends, else the newest earlier one that was not withdrawn; None:
-    it is the first, or that one has another form. A version that a takedown made took nothing in, and is compared with
-    none."""
-    if manifest.parent is not None:
-        if manifest.parent.role == "forget":
-            return None
-        return versions.manifest(manifest.parent.dataset, manifest.parent.version)
-    gone = versions.withdrawn(manifest.dataset)
-    earlier = (n for n in reversed(versions.numbers(manifest.dataset)) if n < manifest.version and n not in gone)
-    number = next(earlier, None)
-    if number is None:
-        return None
-    before = versions.manifest(manifest.dataset, number)
-    return before if before.form == manifest.form else None
-
-
-def held_by_counts(manifest: Manifest, last: Manifest | None, gates: Gates = Gates()) -> list[str]:
-    """The reasons that two manifests tell, without reading a record."""
-    base = last if last is not None and _extends(manifest, last) else None
+def held_by_counts(manifest: Manifest, last: Manifest | None, base: Manifest | None, gates: Gates) -> list[str]:
+    """The reasons that manifests tell, without reading a record. `last`, `base`: as of `held_against`."""
     new = Intake.of(manifest, base)
     reasons = _held_alone(new, gates)
     if last is not None and min(new.received, last.received.count) >= gates.min_records:
         reasons += _held_against(new, Intake.of(last), gates)
     return reasons
-
-
-def _extends(manifest: Manifest, last: Manifest) -> bool:
-    return manifest.parent is not None and (manifest.parent.dataset, manifest.parent.version) == (
-        last.dataset,
-        last.version,
-    )
 
 
 def _held_alone(new: Intake, gates: Gates) -> list[str]:
@@ -210,11 +193,9 @@ def _texts_of(manifest: Manifest) -> TextStatistics | None:
     return TextStatistics.of(manifest.statistics)
 
 
-def _added(manifest: Manifest, last: Manifest) -> Manifest:
-    """The version with the shards that `last` has not, where it extends it."""
-    if not _extends(manifest, last):
-        return manifest
-    there = {ref.sha256 for ref in last.shards}
+def _added(manifest: Manifest, base: Manifest | None) -> Manifest:
+    """The version with the shards that the one that it extends has not."""
+    there = set[str]() if base is None else {ref.sha256 for ref in base.shards}
     return manifest.model_copy(update={"shards": tuple(ref for ref in manifest.shards if ref.sha256 not in there)})
 
 

@@ -20,7 +20,7 @@ from gristmill.pipelines.command import Ended
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.kickoff.graph import Node
-from gristmill.pipelines.kickoff.held import held_back
+from gristmill.pipelines.kickoff.held import held_back, note_all_passed
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG, DONE, GATE, INCOMPLETE
 
@@ -77,4 +77,5 @@ def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: P
         return end("failed", why="it did not say what it made: run the same command again", code=INCOMPLETE)
     if why := patience.wait(lambda: held_back(store, versions, node.given.gates, node.given.accept)):
         return end("gated", versions, why, GATE)
+    patience.wait(lambda: note_all_passed(store, versions, node.given.gates, node.given.accept))
     return end(state, versions)

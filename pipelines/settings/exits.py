@@ -1,4 +1,4 @@
-"""The exit codes of every command, in one place: README, `--help` and code say what stands here (a test compares)."""
+"""The exit codes of every command, in one place: docs, `--help` and code say what stands here (a test compares)."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def help_text() -> str:
 
 
 def markdown() -> str:
-    """The table of the README."""
-    rows = [f"| {code} | {meaning} | {remedy} |" for code, meaning, remedy in EXITS]
+    """The table of docs/datasets.md."""
+    escaped = (tuple(str(item).replace("|", r"\|") for item in row) for row in EXITS)
+    rows = [f"| {code} | {meaning} | {remedy} |" for code, meaning, remedy in escaped]
     return "\n".join(["| exit code | meaning | what to do |", "|---|---|---|", *rows])

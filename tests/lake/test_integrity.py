@@ -27,6 +27,7 @@ from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.growth import Growth, plan_growth
 from gristmill.lake.versions.lease import Lease
+from gristmill.lake.versions.markers import create_pass
 from gristmill.lake.versions.roots import slot_key
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 from gristmill.orchestration.cli.main import app
@@ -37,6 +38,7 @@ PATTERNS = {
     "manifest": r"datasets/web/versions/\d+\.json",
     "tag": r"datasets/web/tags/.*",
     "withdrawal": r"datasets/code/withdrawn/.*",
+    "pass": r"datasets/web/passed/.*",
     "pin": r"datasets/web/pins/.*",
     "receipt": r"receipts/.*",
     "note": r"inputs/.*",
@@ -45,7 +47,7 @@ PATTERNS = {
     "suppression": r"suppressions/.*",
 }
 OF_OBJECTS = ("shard", "ledger", "screened", "refs", "text")
-SMALL = ("tag", "withdrawal", "pin", "receipt", "note", "lease", "announcement")
+SMALL = ("tag", "withdrawal", "pass", "pin", "receipt", "note", "lease", "announcement")
 """Files without which versions are still listed and shown."""
 RAW = re.compile(r"Traceback|Expecting value|codec|KeyError|Invalid JSON|Extra data|validation error", re.IGNORECASE)
 
@@ -71,14 +73,14 @@ def fill(store: Store) -> None:
     versions.withdraw("code", 1, "a mistake")
     versions.withdraw("code", 2, "another")
     for n in (1, 2):
+        create_pass(store, "web", n, "e" * 64, None)
         assert isinstance(plan_growth(versions, "web", {"n": n}, ["f" * 64]), Growth)
-    for info, digest in zip(INFOS, DIGESTS, strict=True):
-        remember(store, info, digest)
-    for n in (1, 2):
         Suppression.of(urls=[f"https://gone.example/{n}"]).save(store, "asked")
         lease = Lease(store, "web")  # not left: as of a run that is alive
         lease._touch()
         lease.announce("scan", [f"{n}" * 64])
+    for info, digest in zip(INFOS, DIGESTS, strict=True):
+        remember(store, info, digest)
 
 
 @pytest.fixture
@@ -120,7 +122,8 @@ DAMAGES: dict[str, Callable[[Store, str, str], None]] = {
     "deleted": lambda store, key, other: store.delete(key),
 }
 UNKNOWN = {
-    ("deleted", kind) for kind in ("tag", "withdrawal", "pin", "receipt", "note", "lease", "announcement", "text")
+    ("deleted", kind)
+    for kind in ("tag", "withdrawal", "pass", "pin", "receipt", "note", "lease", "announcement", "text")
 } | {("deleted", "suppression"), ("deleted", "newest manifest"), ("late byte", "suppression")}
 """What leaves no trace; of a request to forget, its entries are what its name covers, not reason and date."""
 

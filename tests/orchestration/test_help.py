@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import lake_builder
 import pytest
 import typer
+from typer._completion_shared import get_completion_script
 from typer.testing import CliRunner
 
 from gristmill.lake.store.opening import open_store
@@ -84,6 +86,49 @@ def test_names_and_versions_are_completed(lake: Path, tmp_path: Path) -> None:
     assert completed(None, "show", "--lake", str(lake), "we") == ["web", "web.limit"]
     assert completed(lake, "run", "mixt") == ["mixture"]
     assert completed(lake, "show", "web@x") == []
+
+
+BASH = shutil.which("bash")
+
+
+@pytest.mark.skipif(BASH is None, reason="there is no bash on this machine")
+@pytest.mark.parametrize(
+    ("words", "breaks", "answers"),
+    [
+        (["show", "web", "@"], "@ :", ["v2", "v1", "released"]),  # as an interactive bash cuts and replaces it
+        (["diff", "web", "@", "v1", "web", "@", "v"], "@ :", ["v2", "v1"]),
+        (["show", "web@v"], " :", ["web@v2", "web@v1"]),
+        (["show", "we"], "@ :", ["web", "web.limit"]),
+    ],
+)
+def test_bash_completes_a_version_behind_its_at(
+    lake: Path, tmp_path: Path, words: list[str], breaks: str, answers: list[str]
+) -> None:
+    """By the script that is installed, asked as bash asks it."""
+    script = get_completion_script(prog_name="grist", complete_var="_GRIST_COMPLETE", shell="bash")
+    program = tmp_path / "grist"
+    code = "import sys; sys.argv[0] = 'grist'; from gristmill.orchestration.cli.main import main; main()"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    program.chmod(0o755)
+    asked = shlex.join(["grist", *words])
+    ask = f"COMP_WORDBREAKS={shlex.quote(breaks)}; COMP_WORDS=({asked}); COMP_CWORD={len(words)}"
+    done = subprocess.run(
+        [
+            str(BASH),
+            "--norc",
+            "-c",
+            f'{script}\n{ask}\n_grist_completion {program}\nprintf "%s\\n" "${{COMPREPLY[@]}}"',
+        ],
+        env=os.environ | {"GRIST_LAKE": str(lake)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == answers, done.stderr
+
+
+def test_zsh_answers_the_first_press_of_the_key() -> None:
+    script = get_completion_script(prog_name="grist", complete_var="_GRIST_COMPLETE", shell="zsh")
+    assert script.endswith('[ "$funcstack[1]" = "_grist" ] && _grist_completion "$@"')
 
 
 def test_where_no_lake_is_nothing_is_completed(tmp_path: Path) -> None:

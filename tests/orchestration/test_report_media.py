@@ -17,6 +17,7 @@ from image_mixtures import COLOURS, CUT
 from PIL import Image
 from reports import headings, report, words
 from speech import SAYS, encoded
+from tar_lake import image_id, pictures
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
@@ -93,6 +94,24 @@ def test_a_clip_has_its_spectrogram_and_is_heard(lake: Store, tmp_path: Path) ->
 def test_a_mixture_of_clips_shows_its_frames(lake: Store, tmp_path: Path) -> None:
     drawn = [text for text, images in examples(report(lake, tmp_path, "heard")) if images]
     assert drawn and all("frames" in text and "16,000 Hz" in text for text in drawn)
+
+
+def test_pictures_that_lie_in_tars_are_shown(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "lake"))
+    names = [f"p{n}" for n in range(5)]
+    shade = {image_id(name): 40 + 20 * n for n, name in enumerate(names)}
+
+    def drawn(name: str) -> bytes:
+        out = io.BytesIO()
+        Image.new("RGB", (64, 64), (shade[image_id(name)],) * 3).save(out, "PNG")
+        return out.getvalue()
+
+    pictures(store, [names[:1], names[1:2]], [names[2:3], names[3:4], names[4:]], drawn=drawn)
+    root = report(store, tmp_path, "pictures")
+    cards = root.xpath("//div[starts-with(@class, 'example ')]")
+    assert len(cards) == 5 and "5 of 5 records" in words(root)
+    for card, (text, (image,)) in zip(cards, examples(root), strict=True):
+        assert int(np.median(image)) == shade[card.xpath("./h4")[0].text_content()] and "image.jpg" in text
 
 
 def png(height: int, width: int) -> bytes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from two_versions import SHORT, grist, two_versions
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.show import tables
+from gristmill.orchestration.show.terminal import Terminal
 from gristmill.pipelines.settings import exits
 from gristmill.pipelines.settings.exits import BROKEN_PIPE
 
@@ -76,8 +80,8 @@ def test_a_terminal_without_unicode_gets_all_of_it_escaped(lake: Store) -> None:
     assert "\\u2588" in done.stdout and "Shards" in done.stdout.partition("Funnel")[2]
 
 
-def test_exit_codes_stand_in_one_table_that_help_and_the_readme_have() -> None:
-    assert exits.markdown() in (Path(__file__).parents[2] / "README.md").read_text()
+def test_exit_codes_stand_in_one_table_that_help_and_the_docs_have() -> None:
+    assert exits.markdown() in (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     for args in (["--help"], ["run", "--help"]):
         output = " ".join(grist(*args).stdout.split())
         assert all(f"{row.code}: {row.meaning}" in output for row in exits.EXITS), output
@@ -85,3 +89,36 @@ def test_exit_codes_stand_in_one_table_that_help_and_the_readme_have() -> None:
     assert codes == sorted(set(codes))
     used = {"DONE", "NOT_FOUND", "BAD_CONFIG", "GATE", "CONFLICT", "INCOMPLETE", "BROKEN_PIPE"}
     assert {getattr(exits, name) for name in used} == set(codes)
+
+
+WORDS = ("web@v12", "a", "long-dataset-name", "日本", "é", "x" * 40, "1,234")
+
+
+def table_of(draw: random.Random) -> tables.Grid:
+    """A table of some columns of all kinds, with styled cells and rows."""
+    headers = [draw.choice(("name", "n>", "text~", "", "bar|")) for _ in range(draw.randint(1, 6))]
+    table = tables.grid(*headers)
+    for _ in range(draw.randint(0, 6)):
+        cells: list[str | Text] = []
+        for _ in headers:
+            words = " ".join(draw.choices(WORDS, k=draw.randint(0, 3)))
+            styled = Text(words, style=draw.choice(("", "red", "bold dim"))).append(draw.choice(("", " more")), "cyan")
+            cells.append(draw.choice((words, styled, Text(words, style="dim"))))
+        table.add_row(*cells, style=draw.choice((None, "yellow")))
+    return table
+
+
+def characters(table: tables.Grid, width: int) -> list[tuple[str, str]]:
+    """What stands on a terminal, each character with its style; blanks have none."""
+    console = Terminal(width=width, markup=False, emoji=False, highlight=False, color_system="truecolor")
+    segments = console.render(table, console.options)
+    return [(c, "" if c == " " else str(style or "")) for text, style, _ in segments for c in text]
+
+
+@pytest.mark.parametrize("width", [30, 120])
+def test_lines_that_are_put_together_here_are_those_of_rich(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [characters(table_of(random.Random(seed)), width) for seed in range(40)]
+    assert sum("".join(c for c, _ in table).count("\n") > 2 for table in drawn) > 20
+    monkeypatch.setattr(tables.Grid, "_natural_widths", lambda self: None)
+    for seed, table in enumerate(drawn):
+        assert table == characters(table_of(random.Random(seed)), width), seed

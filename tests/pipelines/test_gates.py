@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,13 +10,15 @@ import pytest
 from drafts import draft
 
 from gristmill.lake.accounts.balance import Tally
-from gristmill.lake.store.base import Store
+from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import put_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.gates import passing
 from gristmill.pipelines.gates.drift import stability_index, topic_drift
-from gristmill.pipelines.gates.held import Gates, held, held_by_counts
+from gristmill.pipelines.gates.held import Gates, held_by_counts
+from gristmill.pipelines.gates.passing import note_passed
 
 COOKING = ["butter", "flour", "onion", "garlic", "simmer", "oven", "bake", "pepper", "season", "whisk", "stir", "sauce"]
 COURTS = ["court", "judge", "appeal", "statute", "verdict", "counsel", "plea", "clause", "ruling", "tort", "evidence"]
@@ -24,6 +27,11 @@ COURTS = ["court", "judge", "appeal", "statute", "verdict", "counsel", "plea", "
 @pytest.fixture
 def store(tmp_path) -> Store:
     return open_store(str(tmp_path / "lake"))
+
+
+def held(versions: Versions, manifest: Manifest, gates: Gates = Gates(), accepted: Sequence[str] = ()) -> list[str]:  # noqa: B008
+    """By the usual gates."""
+    return passing.held(versions, manifest, gates, accepted)
 
 
 def texts_of(words: list[str], n: int) -> list[str]:
@@ -70,21 +78,23 @@ def test_the_first_version_is_held_only_by_what_it_is(store):
     versions = Versions(store)
     good = commit(store, texts_of(COOKING, 300), dropped=2700, quarantined=30)
     assert held(versions, good) == []
-    (nothing,) = held_by_counts(commit(store, [], dropped=50), None)
+    (nothing,) = held_by_counts(commit(store, [], dropped=50), None, None, Gates())
     assert "web@v2 kept 0 of 50 records (0.0%)" in nothing and "`grist show web@v2`" in nothing
     unreadable = commit(store, texts_of(COOKING, 70), quarantined=30, recipe={"max_quarantine_rate": 0.4})
-    assert held_by_counts(unreadable, None) == []  # as its recipe allows
-    assert len(held_by_counts(unreadable, None, Gates(max_quarantine_rate=0.1))) == 1
-    (unread,) = held_by_counts(commit(store, texts_of(COOKING, 80), quarantined=20), None)
+    assert held_by_counts(unreadable, None, None, Gates()) == []  # as its recipe allows
+    assert len(held_by_counts(unreadable, None, None, Gates(max_quarantine_rate=0.1))) == 1
+    (unread,) = held_by_counts(commit(store, texts_of(COOKING, 80), quarantined=20), None, None, Gates())
     assert "20 of the 100 records of web@v4 (20.0%) could not be read, at most 5.0%" in unread
-    assert held_by_counts(good, None, Gates(min_kept_rate=0.5))[0].startswith("kept rate: web@v1 kept 300 of 3,030")
+    assert held_by_counts(good, None, None, Gates(min_kept_rate=0.5))[0].startswith(
+        "kept rate: web@v1 kept 300 of 3,030"
+    )
 
 
 def test_a_kept_rate_that_changed_by_more_than_a_factor_is_held_in_both_directions(store):
     last = commit(store, texts_of(COOKING, 300), dropped=700)
     for kept, is_held in ((140, True), (200, False), (590, False), (700, True)):
         new = commit(store, texts_of(COOKING, kept), dropped=1000 - kept)
-        reasons = held_by_counts(new, last)
+        reasons = held_by_counts(new, last, None, Gates())
         assert bool(reasons) is is_held, kept
         assert not is_held or f"kept {kept / 1000:.1%} of its records, web@v1 30.0%" in reasons[0]
 
@@ -100,7 +110,9 @@ def test_a_kept_rate_that_changed_by_more_than_a_factor_is_held_in_both_directio
 )
 def test_languages_and_lengths_are_held_where_their_distribution_shifted(store, statistics, named):
     last = commit(store, texts_of(COOKING, 1000), statistics=counted())
-    reasons = held_by_counts(commit(store, texts_of(COOKING, 1000), dropped=1, statistics=statistics), last)
+    reasons = held_by_counts(
+        commit(store, texts_of(COOKING, 1000), dropped=1, statistics=statistics), last, None, Gates()
+    )
     assert len(reasons) == (0 if named is None else 1)
     assert named is None or named in reasons[0]
 
@@ -142,6 +154,96 @@ def test_a_withdrawn_version_is_no_measure(store):
     commit(store, texts_of(COURTS, 300))
     versions.withdraw("web", 2, "wrong crawl")
     assert held(versions, commit(store, texts_of(COOKING, 301))) == []
+
+
+def nights(store: Store, *added: tuple[list[str], int]) -> list[Manifest]:
+    """A version that each night extends: texts of these words, so many."""
+    committed: list[Manifest] = []
+    for words, n in added:
+        committed.append(commit(store, texts_of(words, n), upon=committed[-1] if committed else None))
+    return committed
+
+
+def test_a_night_that_extends_a_held_one_is_held_with_it_until_one_of_them_is_accepted(store):
+    versions, by = Versions(store), Gates()
+    first, wrong, good, last = nights(store, (COOKING, 3000), (COURTS, 300), (COOKING, 301), (COOKING, 302))
+    assert held(versions, first) == [] and len(held(versions, wrong)) == 1
+    for night in (good, last):
+        (reason,) = held(versions, night)
+        assert reason.startswith(f"{night} contains web@v2, which is held: topics: the words of what web@v2 added")
+    assert held(versions, last, by, ["web@v2"]) == held(versions, last, by, ["web@v3"]) == []
+    assert held(versions, wrong, by, ["web@v3"])  # what contains it was accepted, and not it
+    assert held(versions, last, Gates(max_topic_drift=None)) == []
+
+
+def test_what_passed_is_known_to_those_who_ask_by_the_same_gates(store, monkeypatch):
+    versions, by = Versions(store), Gates()
+    _, wrong, good = nights(store, (COOKING, 3000), (COURTS, 300), (COOKING, 301))
+    note_passed(versions, wrong, by, ["web@v2"])
+    assert held(versions, wrong) == held(versions, good) == []  # accepted once, it need not be named any more
+    assert len(held(versions, good, Gates(max_topic_drift=0.2))) == 1
+    note_passed(versions, good, by)
+    looked_at: list[str] = []
+    against = passing.held_against
+    monkeypatch.setattr(
+        passing, "held_against", lambda of, each, *more: looked_at.append(str(each)) or against(of, each, *more)
+    )
+    after = commit(store, texts_of(COOKING, 303), upon=good)
+    assert held(versions, after) == [] and looked_at == ["web@v4"]  # one judgement a night, however many there were
+
+
+def test_of_many_held_nights_the_newest_are_named(store):
+    *_, last = nights(store, (COOKING, 300), *((COURTS, 300 + n) for n in range(5)))
+    reasons = held(Versions(store), last, Gates(max_topic_drift=0.0))
+    about = [reason.partition(",")[0] for reason in reasons]
+    assert about[0].startswith("topics: the words of what web@v6 added")
+    assert about[1:4] == [f"web@v6 contains web@v{n}" for n in (5, 4, 3)]
+    assert reasons[4] == "so are 1 more versions that it contains"
+
+
+def test_what_a_takedown_left_of_a_held_night_is_held_with_it(store):
+    first, wrong = nights(store, (COOKING, 300), (COURTS, 300))
+    cleaned = commit(store, [], upon=wrong, role="forget")
+    versions = Versions(store)
+    versions.withdraw("web", 2, "taken down")
+    (reason,) = held(versions, cleaned)
+    assert reason.startswith("web@v3 contains web@v2, which is held: topics")
+    store.delete(wrong.shards[-1].key)  # as gc does: the counts of that night are all that is left to judge
+    assert held(versions, cleaned) == []
+    versions.withdraw("web", 1, "taken down")
+    store.delete(first.shards[0].key)
+    assert held(versions, cleaned) == []
+
+
+def test_objects_that_are_lost_are_no_reason_to_pass(store):
+    _, wrong = nights(store, (COOKING, 300), (COURTS, 300))
+    store.delete(wrong.shards[-1].key)
+    with pytest.raises(NotFound):
+        held(Versions(store), wrong)
+
+
+def test_what_is_made_anew_is_compared_with_the_last_that_passed(store):
+    versions, by = Versions(store), Gates()
+    commit(store, texts_of(COOKING, 300))
+    wrong = commit(store, texts_of(COURTS, 300))
+    again = commit(store, texts_of(COURTS, 301))
+    for each in (wrong, again):  # the second one is like the first, which was held
+        (reason,) = held(versions, each)
+        assert reason.startswith(f"topics: the words of {each} and of web@v1")
+    back = commit(store, texts_of(COOKING, 301))
+    assert held(versions, back) == []
+    (reason,) = held(versions, back, by, ["web@v2"])  # a person said that courts are right
+    assert reason.startswith("topics: the words of web@v4 and of web@v3")
+
+
+def test_a_pass_that_cannot_be_read_is_judged_again(store, caplog):
+    versions = Versions(store)
+    _, wrong = nights(store, (COOKING, 300), (COURTS, 300))
+    note_passed(versions, wrong, Gates(), ["web@v2"])
+    (key,) = [info.key for info in store.list("datasets/web/passed/")]
+    assert held(versions, wrong) == []
+    store.put(key, b"{}")
+    assert len(held(versions, wrong)) == 1 and f"{key} in" in caplog.text
 
 
 def test_the_index_is_that_of_the_books():
