@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sandboxes import processes_of, run, servers
+from waiting import until
 
 from gristmill.synth.sandbox import sandbox as sandbox_module
 from gristmill.synth.sandbox.isolation import Limits, NotIsolated
@@ -211,7 +212,8 @@ def test_a_lost_server_is_replaced_and_takes_its_programs_along(sandbox: Sandbox
     server.process.kill()
     server.process.wait()
     assert sandbox.run("", ["assert True"]).status == "infrastructure"
-    assert processes_of([server.name]) == [] and sandbox.restarts == 1
+    until(lambda: processes_of([server.name]) == [], "the end of who was forked for programs")
+    assert sandbox.restarts == 1
     assert sandbox.run("", ["assert True"]).status == "passed"
 
 
