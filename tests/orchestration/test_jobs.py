@@ -16,8 +16,9 @@ from fake_ray import CONF, Clock, server, wanted
 
 from gristmill.lake.store.opening import open_store
 from gristmill.orchestration import jobs as jobs_module
-from gristmill.orchestration.jobs import FLOW_RUN, OWNER, REQUEST, Job, result_line, stale
+from gristmill.orchestration.jobs import FLOW_RUN, REQUEST, Job, result_line, stale
 from gristmill.orchestration.stack import processes
+from gristmill.orchestration.stack.owner import OWNER, this_process
 from gristmill.orchestration.wanted import request_key
 from gristmill.pipelines.ask import committed
 from gristmill.pipelines.command import Request, main, resolve
@@ -94,7 +95,7 @@ def test_committed_asks_and_runs_nothing(sample, tmp_path, monkeypatch):
 
 
 def owned(id: str, run: str, pid: int, host: str = platform.node(), status: str = "RUNNING") -> Job:
-    _, _, started, boot = json.loads(jobs_module.owner_of_this_process())
+    _, _, started, boot = json.loads(this_process())
     owner = json.dumps([host, pid, started, boot])
     return Job(id, status, metadata={REQUEST: "k", FLOW_RUN: run, OWNER: owner})
 
@@ -240,5 +241,5 @@ def test_the_command_starts_without_ray_and_prefect():
 
 
 def test_this_process_owns_what_it_submits():
-    host, pid, started, boot = json.loads(jobs_module.owner_of_this_process())
+    host, pid, started, boot = json.loads(this_process())
     assert host == platform.node() and processes.alive(processes.Identity(pid, started, boot))

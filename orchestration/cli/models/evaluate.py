@@ -35,7 +35,7 @@ def evaluate(
     models item by item. The last line of stdout is its result as JSON.
     """
     from gristmill.pipelines.command import Request, set_up_logging
-    from gristmill.pipelines.command import run as run_pipeline
+    from gristmill.orchestration.run import run as run_pipeline
 
     set_up_logging()
     gpus = 1 if device.startswith("cuda") and workers else 0
