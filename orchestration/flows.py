@@ -40,8 +40,10 @@ from gristmill.orchestration.stack.health import Server
 from gristmill.orchestration.stack.reaper import end_orphans
 from gristmill.orchestration.stage_runs import shown_by_stages
 from gristmill.orchestration.wanted import Asked, Wanted
-from gristmill.pipelines.ask import committed
+from gristmill.pipelines.ask import all_committed
 from gristmill.pipelines.command import open_lake
+from gristmill.pipelines.frame.result import versions_of_line
+from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.gates.held import limits_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
@@ -108,7 +110,7 @@ def dataset(
         store = patience.wait(lambda: open_lake(asked.lake))
         wanted = Wanted.of(asked.config(Versions(store), version))
         log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], asked.lake)
-        manifest, how = bring(wanted, store, jobs, attempts, log, patience)
+        (*_, manifest), how = bring(wanted, store, jobs, attempts, log, patience)
     except (BadConfig, JobFailed, Unreachable) as error:  # said in one line: a traceback would hide it
         return Failed(message=state_message(error))
     versions = Versions(store)
@@ -177,13 +179,14 @@ def ended(flow_run_id: str) -> bool | None:
 
 def bring(
     wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any, patience: Patience
-) -> tuple[Manifest, str]:
-    """(version, how it came about). Raises JobFailed, Unreachable, or BadConfig where no job could help."""
+) -> tuple[list[Manifest], str]:
+    """(the versions of all links of its chain in order, how they came about). Raises JobFailed, Unreachable, or
+    BadConfig where no job could help."""
     tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
         # The lake is asked before each attempt: whoever committed meanwhile, a job of another flow too, has done it.
-        if (manifest := patience.wait(lambda: committed(wanted.config, store))) is not None:
-            return manifest, how
+        if (versions := patience.wait(lambda: all_committed(wanted.config, store))) is not None:
+            return versions, how
         if tried >= attempts:
             raise JobFailed(f"{wanted.dataset}: {attempts} jobs did not finish it; the last one {why}")
         job, submitted_here, lines = run_job(wanted, jobs, log)
@@ -191,10 +194,10 @@ def bring(
         how = f"committed by {'this' if submitted_here else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
         if job.status == "SUCCEEDED" and submitted_here:
-            # By its own result line: `committed` cannot tell for a run with a limit, nor where inputs changed since.
-            manifest = patience.wait(partial(_committed_version, store, lines))
-            if manifest is not None:
-                return manifest, how
+            # By its own result line: the lake cannot tell for a run with a limit, nor where inputs changed since.
+            versions = patience.wait(partial(_committed_versions, store, lines))
+            if versions is not None:
+                return versions, how
         elif job.status == "STOPPED" and submitted_here:
             raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
         elif submitted_here and job.exit_code is not None and job.exit_code >= DEFECT:
@@ -264,12 +267,12 @@ def _unmarked(line: str) -> str:
     return escape(line) if PREFECT_LOGGING_MARKUP.value() else line
 
 
-def _committed_version(store: Store, lines: list[str]) -> Manifest | None:
-    """The version that the job's last line names, if the lake says the same."""
+def _committed_versions(store: Store, lines: list[str]) -> list[Manifest] | None:
+    """The versions that the job's last line names, if the lake says the same."""
     result = result_line(lines)
     if result is None:
         return None
-    manifest = Versions(store).manifest(result["dataset"], result["version"])
-    if manifest.digest != result["digest"]:
-        raise JobFailed(f"the job made {result['digest'][:12]}, but {manifest} is {manifest.digest[:12]}")
-    return manifest
+    versions = [exact(Versions(store), ref, "the job's result") for ref in versions_of_line(result)]
+    if versions[-1].digest != result["digest"]:
+        raise JobFailed(f"the job made {result['digest'][:12]}, but {versions[-1]} is {versions[-1].digest[:12]}")
+    return versions

@@ -24,7 +24,8 @@ from gristmill.lake.versions.versions import CommitConflict, MissingObjects
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.growth import nothing_new
 from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
-from gristmill.pipelines.frame.run import Result, last_line, run_pipeline
+from gristmill.pipelines.frame.result import Result, last_line
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import (
     BadConfig,
@@ -83,13 +84,15 @@ def resolve(request: Request, in_job: bool | None = None) -> PipelineConfig:
 
 @dataclass(frozen=True)
 class Ended:
-    """What a run came to: its exit code, and what stood against it or the version that it is about; a plan has
-    neither. `new`: whether it made that version."""
+    """What a run came to: its exit code, and what stood against it or the versions that it is about; a plan has
+    neither. `versions`: such as web@v3, of a chain all in order. `new`: whether it made the last one. `result`: only of
+    a run in this process."""
 
     code: int
     error: str = ""
-    result: Result | None = None
+    versions: tuple[str, ...] = ()
     new: bool = False
+    result: Result | None = None
 
 
 def run(request: Request, then: Callable[[PipelineConfig, Result], None] | None = None) -> int:
@@ -146,7 +149,7 @@ def carry_out(config: PipelineConfig, *, plan: bool = False) -> Ended:
         return Ended(INCOMPLETE, f"{brief(error)}; what is done is kept: run the same command again")
     if not result.new:
         log.info("%s", _nothing_to_do(config, result.manifest))
-    return Ended(DONE, result=result, new=result.new)
+    return Ended(DONE, versions=result.versions, new=result.new, result=result)
 
 
 def _nothing_to_do(config: PipelineConfig, there: Manifest) -> str:

@@ -17,7 +17,8 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.model.hf.checkpoint import save_hf
 from gristmill.model.processing.text import Tokenizer
 from gristmill.pipelines.evaluate import EvaluateConfig
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.model import ModelRunConfig
 from gristmill.stages.run.runner import Runner
 

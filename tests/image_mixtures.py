@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from gristmill.lake.store.base import Store
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.vision import VisionConfig
 from gristmill.stages.run.runner import Runner
 

@@ -19,7 +19,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.mixture import MixtureConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig

@@ -10,7 +10,8 @@ from typing import Any
 from mixtures import documents, mix, texts, tokenizer
 
 from gristmill.lake.store.base import Store
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.preference import PreferenceConfig
 from gristmill.stages.run.runner import Runner
 

@@ -16,7 +16,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.reason.reasoning import ReasoningConfig
 from gristmill.stages.generate.verifiers import Judging
 from gristmill.stages.run.runner import Runner

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from gristmill.lake.store.opening import open_store
 from gristmill.orchestration.cli.main import app
-from gristmill.pipelines.frame.run import last_line, run_pipeline
+from gristmill.pipelines.frame.result import last_line
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.web import WebConfig
 from gristmill.stages.run.runner import Runner
 from gristmill.synth.sample import write_sample

@@ -12,7 +12,8 @@ from mixtures import documents, mix, texts, tokenizer
 
 from gristmill.lake.store.base import Store
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.train import TrainConfig
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.train import local

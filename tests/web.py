@@ -7,7 +7,8 @@ from typing import Any
 
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.web import WebConfig
 from gristmill.stages.run.runner import Runner
 

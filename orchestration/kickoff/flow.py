@@ -216,10 +216,10 @@ def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int, log: Any) -> CarryOut
 
     def carry_out(node: Node, config: PipelineConfig) -> Ended:
         try:
-            bring(Wanted.of(config), prepared.store, jobs, attempts, log, prepared.patience)
+            versions, _ = bring(Wanted.of(config), prepared.store, jobs, attempts, log, prepared.patience)
         except JobFailed as error:
             return Ended(error.code, str(error))
-        return Ended(DONE, new=True)
+        return Ended(DONE, versions=tuple(str(manifest) for manifest in versions), new=True)
 
     return carry_out
 

@@ -20,6 +20,7 @@ from gristmill.orchestration.jobs import result_line
 from gristmill.orchestration.secrets import Secrets
 from gristmill.pipelines.command import Ended, carry_out
 from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.result import versions_of_line
 from gristmill.pipelines.kickoff.bring import End
 from gristmill.pipelines.kickoff.graph import Node
 from gristmill.pipelines.settings.exits import DEFECT, DONE, INCOMPLETE
@@ -74,7 +75,8 @@ class Processes:
                 self.say(node.name, lines[-1])
             code = process.wait()
         if code == DONE:
-            return Ended(code, new=bool((result_line(lines) or {}).get("new", True)))
+            result = result_line(lines)
+            return Ended(code, versions=versions_of_line(result), new=result["new"]) if result else Ended(code)
         if -code in KILLS:
             killed = f"its process was killed (signal {-code}); what is done is kept: run the same command again"
             return Ended(INCOMPLETE, killed)

@@ -8,13 +8,11 @@ pipeline is the rest: a recipe (pipelines/frame/recipe.py).
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from gristmill.lake.accounts.receipt import NotDeterministic
 from gristmill.lake.query.diff import changed_on_the_way
@@ -29,6 +27,7 @@ from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.frame.inputs import input_files, of_versions, scanned_inputs, versions_read
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Recipe, Resolved
+from gristmill.pipelines.frame.result import Result
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.run.runner import Runner
@@ -39,33 +38,6 @@ log = logging.getLogger("gristmill")
 
 class TakenDown(CommitConflict):
     """A takedown came first: another base would not help, the run has to begin again."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run came to. `new` is False when the version was there already."""
-
-    manifest: Manifest
-    new: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The version and its counts of records, as the last line of stdout says them."""
-        m = self.manifest
-        return {
-            "dataset": m.dataset,
-            "version": m.version,
-            "digest": m.digest,
-            "in": m.received.count,
-            "kept": m.kept.count,
-            "dropped": m.dropped.count,
-            "quarantined": m.quarantined.count,
-            "new": self.new,
-        }
-
-
-def last_line(result: Result) -> str:
-    """What a run prints at its end: one JSON object."""
-    return json.dumps(result.to_json())
 
 
 def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result:
@@ -83,7 +55,7 @@ def run_pipeline(config: PipelineConfig, store: Store, runner: Runner) -> Result
     except PlanOnly as plan:
         plan.outlook = config.outlook(Versions(store))
         raise
-    return done[-1]
+    return replace(done[-1], before=tuple(result.manifest for result in done[:-1]))
 
 
 def _run_link(recipe: Recipe, how: Run, store: Store, runner: Runner) -> Result:

@@ -1,4 +1,4 @@
-"""A node brought to its versions: ask the lake, run what is not there, ask again, ask the gates.
+"""A node brought to its versions: ask the lake, run what is not there, ask the gates.
 
 The lake alone knows what is done, so nothing is noted here, and a node that was killed is simply not there yet. Who
 runs it (this process, one of its own, a job on a cluster) is handed in; all else is the same for each.
@@ -14,9 +14,11 @@ from typing import Literal
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.outage import Patience
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.ask import all_committed
 from gristmill.pipelines.command import Ended
 from gristmill.pipelines.frame.recipe import PipelineConfig
+from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.kickoff.graph import Node
 from gristmill.pipelines.kickoff.held import held_back
 from gristmill.pipelines.settings.config import BadConfig
@@ -65,13 +67,14 @@ def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: P
             if ended.code != DONE:
                 return end("failed", why=ended.error, code=ended.code)
             state = "made" if ended.new else "there"  # it could not be told without reading its inputs
-            versions = patience.wait(lambda: all_committed(config, store))
+            # By what the run says: the lake alone cannot tell of files that are as new as this, or changed since.
+            versions = patience.wait(lambda: [exact(Versions(store), ref, "its result") for ref in ended.versions])
     except BadConfig as error:
         return end("failed", why=str(error), code=BAD_CONFIG)
     except OSError as error:  # the store (Unreachable) or an input that went away
         return end("failed", why=f"{error}; what is done is kept: run the same command again", code=INCOMPLETE)
-    if versions is None:
-        return end("failed", why="what it reads changed while it ran: run the same command again", code=INCOMPLETE)
+    if not versions:
+        return end("failed", why="it did not say what it made: run the same command again", code=INCOMPLETE)
     if why := patience.wait(lambda: held_back(store, versions, node.given.gates, node.given.accept)):
         return end("gated", versions, why, GATE)
     return end(state, versions)

@@ -157,7 +157,7 @@ def outcomes(monkeypatch, *ends: tuple[str, int | None, bool], found_after: int 
         return Job("job", status, code), submitted_here, ["error: the reason"]
 
     monkeypatch.setattr(flows, "run_job", run_job)
-    monkeypatch.setattr(flows, "committed", lambda config, store: "web@v1" if ran[0] >= found_after else None)
+    monkeypatch.setattr(flows, "all_committed", lambda config, store: ["web@v1"] if ran[0] >= found_after else None)
     monkeypatch.setattr(flows.time, "sleep", slept.append)
     log, patience = logging.getLogger("test"), Clock().patience(100)
     return (lambda: flows.bring(wanted(), None, None, 3, log, patience)), slept  # type: ignore[arg-type]
@@ -185,13 +185,13 @@ def test_conflicts_and_incomplete_work_are_tried_again_a_bounded_number_of_times
 @pytest.mark.parametrize("end", [("FAILED", -9), ("FAILED", 137), ("FAILED", None), ("LOST", None)])
 def test_a_killed_driver_is_replaced_at_once(monkeypatch, end):
     bring, slept = outcomes(monkeypatch, (*end, True), ("SUCCEEDED", 0, False), found_after=2)
-    assert bring()[0] == "web@v1" and slept == []
+    assert bring()[0] == ["web@v1"] and slept == []
 
 
 def test_jobs_of_other_flow_runs_do_not_use_up_attempts(monkeypatch):
     ends = [("STOPPED", None, False)] * 5 + [("SUCCEEDED", 0, False)]
     bring, _ = outcomes(monkeypatch, *ends, found_after=6)
-    assert bring()[0] == "web@v1"
+    assert bring()[0] == ["web@v1"]
 
 
 def test_a_job_stopped_by_hand_is_not_started_again(monkeypatch):

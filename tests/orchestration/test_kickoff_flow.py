@@ -133,8 +133,8 @@ def test_a_job_that_fails_gives_its_exit_code_and_its_reason(graphs, monkeypatch
     monkeypatch.setattr(flow, "bring", bring)
     carry_out = flow.of_jobs(prepared, None, 3, None)  # type: ignore[arg-type]
     assert carry_out(node, node.outline) == Ended(3, "a-1 failed with exit code 3: error: too much")
-    monkeypatch.setattr(flow, "bring", lambda *arguments: None)
-    assert carry_out(node, node.outline) == Ended(0, new=True)
+    monkeypatch.setattr(flow, "bring", lambda *arguments: (["a.first@v1", "a@v3"], "committed by this run"))
+    assert carry_out(node, node.outline) == Ended(0, versions=("a.first@v1", "a@v3"), new=True)
 
 
 def test_a_task_says_in_a_line_what_its_node_came_to():

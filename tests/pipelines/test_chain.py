@@ -14,7 +14,8 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.versions.lease import live_runs
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.ask import committed
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Incomplete, PlanOnly

@@ -19,7 +19,8 @@ from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.growth import growth_report
-from gristmill.pipelines.frame.run import Result, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.stages.run.runner import Runner
 

@@ -123,6 +123,20 @@ def test_a_link_of_a_chain_is_named_behind_its_node(graphs):
     assert [str(ref) for ref in ends["c"].versions[0].sources] == ["lines.a@v1"]  # and not that of lines.b.a
 
 
+def test_a_run_says_what_it_made_where_the_lake_cannot_tell_of_files_as_new_as_these(graphs, monkeypatch):
+    monkeypatch.setattr("gristmill.stages.read.scan.SETTLED", 1e9)  # no file is old enough to be known again unread
+    files = [str(graphs.folder / f"{name}.jsonl") for name in "ab"]
+    chain = {"config": str(graphs.folder / "lines.yaml"), "recipe": {"dataset": "lines", "files": files}}
+    nodes = {"chain": chain, "c": graphs.upper("c", "node:chain.a", "node:chain")}
+    ends, _ = graphs.run(nodes)
+    assert {name: end.state for name, end in ends.items()} == {"chain": "made", "c": "made"}
+    assert [str(manifest) for manifest in ends["chain"].versions] == ["lines.a@v1", "lines.b@v1"]
+    assert [str(ref) for ref in ends["c"].versions[0].sources] == ["lines.a@v1", "lines.b@v1"]
+    again, _ = graphs.run(nodes)
+    assert {end.state for end in again.values()} == {"there"}
+    assert [again[name].versions for name in nodes] == [ends[name].versions for name in nodes]
+
+
 def test_only_a_node_or_what_comes_after_it(graphs):
     with pytest.raises(BadConfig, match="d needs c, which is not done"):
         graphs.prepared(diamond(graphs), only=("d",))

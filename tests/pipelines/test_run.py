@@ -22,7 +22,8 @@ from gristmill.pipelines.ask import committed
 from gristmill.pipelines.command import Request, main, resolve
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.recipe import BuildContext
-from gristmill.pipelines.frame.run import Result, TakenDown, run_pipeline
+from gristmill.pipelines.frame.result import Result
+from gristmill.pipelines.frame.run import TakenDown, run_pipeline
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG, CONFLICT, DONE
