@@ -19,7 +19,7 @@ from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_LOGGING_MARKUP
+from prefect.settings import PREFECT_LOGGING_MARKUP
 from prefect.states import Completed, Failed
 from pydantic import Field
 from rich.markup import escape
@@ -29,14 +29,13 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.outage import Patience, Unreachable, brief, is_outage
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.announce import pass_on
+from gristmill.orchestration.announce import pass_on, prefect_server
 from gristmill.orchestration.funnel import publish
 from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
 from gristmill.orchestration.one_line import OneLine
 from gristmill.orchestration.secrets import Secrets
 from gristmill.orchestration.stack import health
 from gristmill.orchestration.stack.folder import POOL
-from gristmill.orchestration.stack.health import Server
 from gristmill.orchestration.stack.reaper import end_orphans
 from gristmill.orchestration.stage_runs import shown_by_stages
 from gristmill.orchestration.wanted import Asked, Wanted
@@ -110,19 +109,23 @@ def dataset(
         store = patience.wait(lambda: open_lake(asked.lake))
         wanted = Wanted.of(asked.config(Versions(store), version))
         log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], asked.lake)
-        (*_, manifest), how = bring(wanted, store, jobs, attempts, log, patience)
+        made, how = bring(wanted, store, jobs, attempts, log, patience)
     except (BadConfig, JobFailed, Unreachable) as error:  # said in one line: a traceback would hide it
         return Failed(message=state_message(error))
-    versions = Versions(store)
-    publish(manifest, changed_on_the_way(versions, manifest))
+    versions, manifest = Versions(store), made[-1]
+    held: dict[str, list[str]] = {}
     try:
-        passing = partial(pass_on, prefect_server(), versions, manifest, asked.lake, limits, accept or ())
-        reasons = away.wait(passing, _is_away)
+        for link in made:
+            publish(link, changed_on_the_way(versions, link))
+            passing = partial(pass_on, prefect_server(), versions, link, store.uri, limits, accept or ())
+            if reasons := away.wait(passing, _is_away):
+                held[str(link)] = reasons
     except Unreachable as error:
         return Failed(message=f"{manifest}: {how}, but nothing was told of it: {error}")
-    if reasons:
-        advice = f"look at it, and deploy with `accept: [{manifest}]`, or with other `gates`"
-        return Completed(name=HELD, message=f"{manifest}: {how}; held back: {'; '.join(reasons)}. {advice}")
+    if held:
+        why = "; ".join(reason for reasons in held.values() for reason in reasons)
+        advice = f"look at it, and deploy with `accept: [{', '.join(held)}]`, or with other `gates`"
+        return Completed(name=HELD, message=f"{manifest}: {how}; held back: {why}. {advice}")
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
 
 
@@ -158,11 +161,6 @@ def reap(jobs: Jobs, log: Any) -> None:
     for job in stale(jobs.all(), ended):
         log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
         jobs.stop(job.id)
-
-
-def prefect_server() -> Server:
-    """The server that this process speaks to."""
-    return Server.with_password(str(PREFECT_API_URL.value()), str(PREFECT_API_AUTH_STRING.value() or ""))
 
 
 def ended(flow_run_id: str) -> bool | None:

@@ -77,6 +77,7 @@ class Cluster:
         """`folder`: for logs, and short enough for the paths of sockets below it."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2, "RAY_USAGE_STATS_ENABLED": "0"}
+        settings["RAY_worker_niceness"] = "0"  # Ray has 15: beside other tests its workers would hardly run
         self.folder, self.nodes, self.port = folder, list[Node](), free_port() + 10_000
         self.address = f"127.0.0.2:{self.port}"
         self.environment = kept | settings | LIMITS | {"RAY_ADDRESS": self.address}

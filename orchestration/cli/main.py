@@ -107,8 +107,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a pipeline. The last line of stdout is its result as JSON."""
-    from gristmill.pipelines.command import Request
     from gristmill.orchestration.run import run as run_pipeline
+    from gristmill.pipelines.command import Request
 
     set_up_logging()
     raise typer.Exit(run_pipeline(Request(config, tuple(settings or ()), lake, plan, limit)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from gristmill.lake.store.outage import brief
 from gristmill.pipelines.kickoff.config import KickoffRun
 from gristmill.pipelines.kickoff.room import Room
 
@@ -27,7 +28,7 @@ def room_of_cluster(run: KickoffRun, address: str) -> Room:
         living = list_nodes(address, filters=[("state", "=", "ALIVE")], limit=10_000)
     except (RayStateApiException, OSError, RuntimeError) as error:
         log.warning(
-            "the time is that of a cluster with room for %d nodes: %s does not answer (%s)", nodes, address, error
+            "the time is that of a cluster with room for %d nodes: %s does not answer (%s)", nodes, address, brief(error)
         )
         return Room(nodes)
     have = [node.resources_total or {} for node in living]
