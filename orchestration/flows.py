@@ -153,14 +153,19 @@ nightly, weekly, mixing, training = _flow("nightly"), _flow("weekly"), _flow("mi
 
 def reap(jobs: Jobs, log: Any) -> None:
     """Ends flow runs whose process died, and stops jobs of flow runs that are over: nobody is to attach to those."""
+    reap_runs(log)
+    for job in stale(jobs.all(), ended):
+        log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
+        jobs.stop(job.id)
+
+
+def reap_runs(log: Any) -> None:
+    """Ends flow runs whose process died."""
     try:
         for run in end_orphans(prefect_server(), POOL, str(current.id or "")):
             log.warning("flow run %s was %s, but its process is gone: it is %s now", run.name, run.was, run.now)
     except health.Unreachable as error:  # the next flow run looks again
         log.warning("flow runs without a process were not looked for: %s", error)
-    for job in stale(jobs.all(), ended):
-        log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
-        jobs.stop(job.id)
 
 
 def ended(flow_run_id: str) -> bool | None:
@@ -176,10 +181,10 @@ def ended(flow_run_id: str) -> bool | None:
 
 
 def bring(
-    wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any, patience: Patience
+    wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any, patience: Patience, by_stages: bool = True
 ) -> tuple[list[Manifest], str]:
-    """(the versions of all links of its chain in order, how they came about). Raises JobFailed, Unreachable, or
-    BadConfig where no job could help."""
+    """(the versions of all links of its chain in order, how they came about). `by_stages`: stages of its jobs are shown
+    as task runs. Raises JobFailed, Unreachable, or BadConfig where no job could help."""
     tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
         # The lake is asked before each attempt: whoever committed meanwhile, a job of another flow too, has done it.
@@ -187,7 +192,7 @@ def bring(
             return versions, how
         if tried >= attempts:
             raise JobFailed(f"{wanted.dataset}: {attempts} jobs did not finish it; the last one {why}")
-        job, submitted_here, lines = run_job(wanted, jobs, log)
+        job, submitted_here, lines = run_job(wanted, jobs, log, by_stages)
         tried += submitted_here  # another flow run's attempts are its own
         how = f"committed by {'this' if submitted_here else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
@@ -209,7 +214,7 @@ def bring(
             log.warning("%s did not finish: %s", job.id, job.message.splitlines()[0] if job.message else why)
 
 
-def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]:
+def run_job(wanted: Wanted, jobs: Jobs, log: Any, by_stages: bool = True) -> tuple[Job, bool, list[str]]:
     """(job as it ended, whether it was this flow run's, its last lines). Stops its own job if it is interrupted."""
     mine, submitted_here = "", False
 
@@ -224,7 +229,8 @@ def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]
         lines: deque[str] = deque(maxlen=20)
         secrets = Secrets.of_environment()
         started = heard = time.monotonic()
-        for item, log_here in shown_by_stages(jobs.follow(id), log):
+        items = jobs.follow(id)
+        for item, log_here in shown_by_stages(items, log) if by_stages else ((item, log) for item in items):
             if isinstance(item, Job):
                 return item, submitted_here, list(lines)
             now = time.monotonic()

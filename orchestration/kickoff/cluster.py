@@ -28,7 +28,10 @@ def room_of_cluster(run: KickoffRun, address: str) -> Room:
         living = list_nodes(address, filters=[("state", "=", "ALIVE")], limit=10_000)
     except (RayStateApiException, OSError, RuntimeError) as error:
         log.warning(
-            "the time is that of a cluster with room for %d nodes: %s does not answer (%s)", nodes, address, brief(error)
+            "the time is that of a cluster with room for %d nodes: %s does not answer (%s)",
+            nodes,
+            address,
+            brief(error),
         )
         return Room(nodes)
     have = [node.resources_total or {} for node in living]

@@ -23,7 +23,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from gristmill.lake.store.outage import Patience, Unreachable, brief
 from gristmill.orchestration.announce import JOB_SERVER, SERVER, prefect_server
-from gristmill.orchestration.flows import JobFailed, Setting, bring, reap, state_message, stop_job_of
+from gristmill.orchestration.flows import JobFailed, Setting, bring, reap, reap_runs, state_message, stop_job_of
 from gristmill.orchestration.jobs import FLOW_RUN, Jobs
 from gristmill.orchestration.kickoff.by_hand import ByHand
 from gristmill.orchestration.kickoff.local import Processes
@@ -39,6 +39,7 @@ from gristmill.pipelines.kickoff.room import Room
 from gristmill.pipelines.kickoff.run import code_of, run_graph
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import DONE
+from gristmill.pipelines.settings.logs import VERBOSE
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
 """How many nodes run at a time says run.nodes."""
@@ -106,6 +107,7 @@ def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
     prepared = prepare(asked, in_job=by_jobs())  # so that what is refused is refused before there is a flow run
     arguments = (list(asked.settings), asked.lake, list(asked.only), list(asked.since))
     OUTCOMES.clear()
+    quiet_nodes()
     try:
         state: Any = kickoff(str(asked.config), *arguments, return_state=True)
     except httpx.HTTPError as error:
@@ -120,6 +122,18 @@ def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
     if isinstance(outcome, Exception):
         raise outcome
     return prepared, outcome
+
+
+def quiet_nodes() -> None:
+    """Keeps what nodes say out of this process's log, where lines of several would mix, unless it is to say more: it
+    is the log of their tasks in Prefect."""
+
+    def of_nodes(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or not record.name.startswith("prefect.task_runs")
+
+    if logging.getLogger("gristmill").getEffectiveLevel() > VERBOSE:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(of_nodes)
 
 
 def no_secrets(asked: Asked) -> None:
@@ -138,7 +152,8 @@ def bring_as_tasks(asked: Asked, attempts: int, log: Any) -> list[End]:
     """The end of each node. Its jobs are stopped where this is interrupted."""
     prepared = prepare(asked, in_job=by_jobs())
     if not by_jobs():
-        processes = Processes(lambda node, line: log.info("%s: %s", node, line))
+        reap_runs(log)
+        processes = Processes(lambda node, line: get_run_logger().info("%s", line))  # of the task, in its thread
         try:
             return _brought(prepared, processes, prepared.room, log, [])
         finally:
@@ -149,7 +164,7 @@ def bring_as_tasks(asked: Asked, attempts: int, log: Any) -> list[End]:
     try:
         # The cluster places what each job needs; here only the number of jobs is bounded.
         room = Room(max(1, prepared.config.run.nodes))
-        return _brought(prepared, of_jobs(prepared, jobs, attempts, log), room, log, tasks)
+        return _brought(prepared, of_jobs(prepared, jobs, attempts), room, log, tasks)
     except BaseException as error:  # a cancelled flow run: Prefect raises it in here, and it is no Exception
         stop_own_jobs(jobs, tasks, log, type(error).__name__)
         raise
@@ -211,15 +226,16 @@ class Logged:
         self.log.log(20 if end.passes else 40, "%s", in_words(end))
 
 
-def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int, log: Any) -> CarryOut:
-    """Runs nodes as Ray jobs."""
+def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int) -> CarryOut:
+    """Runs nodes as Ray jobs, whose lines are the log of the node's task."""
 
     def carry_out(node: Node, config: PipelineConfig) -> Ended:
+        wanted, log = Wanted.of(config), get_run_logger()
         try:
-            versions, _ = bring(Wanted.of(config), prepared.store, jobs, attempts, log, prepared.patience)
+            versions, _ = bring(wanted, prepared.store, jobs, attempts, log, prepared.patience, by_stages=False)
         except JobFailed as error:
             return Ended(error.code, str(error))
-        return Ended(DONE, versions=tuple(str(manifest) for manifest in versions), new=True)
+        return Ended(DONE, versions=tuple(map(str, versions)), new=True)
 
     return carry_out
 
