@@ -57,7 +57,7 @@ def picture(browser: Browser, address: str, authorization: str, file: Path, heig
     page = context.new_page()
     page.goto(address, wait_until="load", timeout=300_000)
     page.wait_for_timeout(15_000)  # these pages ask their servers for ever: there is no event of being done
-    page.screenshot(path=file)
+    page.screenshot(path=file, timeout=300_000)
     context.close()
 
 

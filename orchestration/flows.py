@@ -202,7 +202,7 @@ def bring(
             if versions is not None:
                 return versions, how
         elif job.status == "STOPPED" and submitted_here:
-            raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
+            raise JobFailed(f"{job.id} was stopped (`ray job stop`, or a cancellation); what is done is kept")
         elif submitted_here and job.exit_code is not None and job.exit_code >= DEFECT:
             if job.exit_code not in (CONFLICT, INCOMPLETE) and job.exit_code < 128:  # 128: killed, as a shell says it
                 raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}", job.exit_code)

@@ -126,10 +126,10 @@ def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
 
 def quiet_nodes() -> None:
     """Keeps what nodes say out of this process's log, where lines of several would mix, unless it is to say more: it
-    is the log of their tasks in Prefect."""
+    is the log of their tasks in Prefect. How each ends, the flow says as well."""
 
     def of_nodes(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.INFO or not record.name.startswith("prefect.task_runs")
+        return record.levelno == logging.WARNING or not record.name.startswith("prefect.task_runs")
 
     if logging.getLogger("gristmill").getEffectiveLevel() > VERBOSE:
         for handler in logging.getLogger().handlers:

@@ -231,7 +231,19 @@ def test_the_funnel_says_what_came_in_and_why_it_left(sample, tmp_path):
     text = funnel(manifest)
     first = manifest.funnel[0]
     assert f"## {manifest}" in text and f"| {first.stage} | {first.received:,} | {first.passed:,} |" in text
-    assert sum(line.startswith("| ") for line in text.splitlines()) == len(manifest.funnel) + 1
+    assert sum(line.startswith("| ") and not line.startswith("| |") for line in text.splitlines()) == (
+        len(manifest.funnel) + 1
+    )
+
+
+def test_reasons_stand_in_lines_that_a_page_does_not_cut():
+    from gristmill.orchestration.funnel import LONGEST, in_lines
+
+    reasons = [f"too_many_of_these_{number} {number}" for number in range(12)]
+    lines = in_lines(reasons)
+    assert len(lines) > 1 and max(map(len, lines)) <= LONGEST + 1  # the comma
+    assert " ".join(lines) == ", ".join(reasons)
+    assert in_lines([]) == [""] and in_lines(["x" * 99]) == ["x" * 99]
 
 
 def test_the_command_starts_without_ray_and_prefect():
