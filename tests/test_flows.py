@@ -190,21 +190,24 @@ def pages_and_words(house: House) -> Path:
 
 
 def test_a_kickoff_of_a_shell_is_cancelled_killed_and_left_by_its_servers_and_is_done_once(house: House) -> None:
-    def begun(receipts: int) -> tuple[Any, str, processes.Identity]:
-        """A kickoff, its flow run, and the driver of its first node, stopped in the middle."""
+    def begun() -> tuple[Any, str, processes.Identity]:
+        """A kickoff, its flow run, and the driver of its first node, stopped in the middle. What another one left
+        running is stopped before that."""
+        left = house.live("kicked")
         kickoff = house.kickoff("kicked", file)
+        until(lambda: not set(left) & set(house.live("kicked")), "the end of what was left", by=kickoff)
         run = house.kickoff_run()
-        return kickoff, run, house.held("kicked", run, receipts)
+        return kickoff, run, house.held("kicked", run, receipts=1)
 
     file = pages_and_words(house)
-    kickoff, run, driver = begun(receipts=1)
+    kickoff, run, driver = begun()
     house.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     _, said = kickoff.communicate(timeout=PATIENCE)
     assert kickoff.returncode == 5 and "error: cancelled in Prefect; what is done is kept" in said
     assert house.state(run) == ("Cancelled", "what is done is kept: the same command goes on")
     assert [job["status"] for job in house.jobs("kicked")] == ["STOPPED"] and not processes.alive(driver)
 
-    kickoff, run, _ = begun(receipts=1)
+    kickoff, run, _ = begun()
     kickoff.kill()
     kickoff.communicate(timeout=PATIENCE)
     checks = doctor(house)
@@ -212,7 +215,7 @@ def test_a_kickoff_of_a_shell_is_cancelled_killed_and_left_by_its_servers_and_is
     assert "is Running, but its process is gone -> `grist up`" in checks[name] and "the same command" in checks[name]
     assert "`ray job stop`" in checks[f"job {house.live('kicked')[0]}"]
 
-    kickoff, again, _ = begun(receipts=1)
+    kickoff, again, _ = begun()
     assert house.state(run) == ("Crashed", "its process died; what it did is kept, and the same command goes on")
     for part, says in (("ray", "a flow run that waits submits again"), ("prefect", "Flow runs go on")):
         process = house.stack.process(part)

@@ -20,6 +20,6 @@ def is_dead(owner: str | None) -> bool:
     """Whether a process is known to be gone; of another host, or where nothing is written, nothing is known."""
     try:
         host, pid, started, boot = json.loads(owner or "")
-    except ValueError:
+    except (ValueError, TypeError):
         return False
     return host == platform.node() and not processes.alive(processes.Identity(pid, started, boot))
