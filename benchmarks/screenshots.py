@@ -1,8 +1,8 @@
 """Pictures of a kickoff in Prefect's and Ray's own pages, for docs/operations.md.
 
-`python -m benchmarks.screenshots DIR` in a shell that speaks to a stack (`eval "$(grist env)"`) that has run a kickoff.
-Chromium and Playwright are needed. Both servers want their secret with each request: it goes into headers, and into no
-picture.
+`python -m benchmarks.screenshots DIR [FLOW_RUN]` in a shell that speaks to a stack (`eval "$(grist env)"`) that has run
+a kickoff: that one, or the last. Chromium and Playwright are needed. Both servers want their secret with each request:
+it goes into headers, and into no picture.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ WIDTH = 1400
 """Pixels of the window, in which an artifact has to be readable."""
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, flow_run: str = "") -> None:
     """Writes a picture of each page into the folder."""
     prefect = prefect_server()
     page = os.environ[SERVER].removesuffix("/api")
-    run = newest(prefect, "/flow_runs/filter", {"flows": {"name": {"any_": ["kickoff"]}}, "sort": "START_TIME_DESC"})
+    kickoffs = {"flows": {"name": {"any_": ["kickoff"]}}, "sort": "START_TIME_DESC"}
+    run = flow_run or newest(prefect, "/flow_runs/filter", kickoffs)["id"]
     funnel = newest(
         prefect, "/artifacts/filter", {"artifacts": {"key": {"like_": "documents-%"}}, "sort": "CREATED_DESC"}
     )
@@ -36,8 +37,8 @@ def main(folder: Path) -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         for name, address, height in (
-            ("kickoff", f"/runs/flow-run/{run['id']}", 900),
-            ("funnel", f"/artifacts/artifact/{funnel['id']}", 900),
+            ("kickoff", f"/runs/flow-run/{run}", 500),
+            ("funnel", f"/artifacts/artifact/{funnel['id']}", 620),
         ):
             picture(browser, f"{page}{address}", prefect.authorization, folder / f"{name}.png", height)
         picture(browser, f"{os.environ[JOB_SERVER]}/#/jobs", f"Bearer {token}", folder / "jobs.png", 600)
@@ -62,4 +63,4 @@ def picture(browser: Browser, address: str, authorization: str, file: Path, heig
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

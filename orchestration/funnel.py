@@ -9,8 +9,8 @@ from prefect.artifacts import create_markdown_artifact
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.pipelines.frame.growth import growth_report
 
-LONGEST = 64
-"""Characters of a line of reasons: in a window of 1,400 pixels Prefect's page shows some 70 beside the numbers, and
+LONGEST = 74
+"""Characters of a line of reasons: in a window of 1,400 pixels Prefect's page shows some 80 beside the numbers, and
 cuts what is longer; it breaks no lines in a table."""
 
 

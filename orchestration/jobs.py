@@ -143,7 +143,7 @@ class Jobs:
                 time.sleep(1)
 
     def _submit(self, wanted: Wanted, id: str, flow_run: str) -> None:
-        metadata = {REQUEST: wanted.key, "dataset": wanted.dataset}
+        metadata = {REQUEST: wanted.key, "dataset": wanted.dataset, "job_name": wanted.dataset}  # Ray's page shows it
         if flow_run:
             metadata |= {FLOW_RUN: flow_run, OWNER: this_process()}
         variables = {"GRIST_COMMIT": commit} if (commit := commit_of_this_code()) else {}
