@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -43,7 +44,7 @@ from gristmill.pipelines.ask import all_committed
 from gristmill.pipelines.command import open_lake
 from gristmill.pipelines.frame.result import versions_of_line
 from gristmill.pipelines.frame.sources import exact
-from gristmill.pipelines.gates.held import limits_of
+from gristmill.pipelines.gates.held import Gates, limits_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
 
@@ -109,17 +110,12 @@ def dataset(
         store = patience.wait(lambda: open_lake(asked.lake))
         wanted = Wanted.of(asked.config(Versions(store), version))
         log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], asked.lake)
-        made, how = bring(wanted, store, jobs, attempts, log, patience)
+        manifests, how = bring(wanted, store, jobs, attempts, log, patience)
     except (BadConfig, JobFailed, Unreachable) as error:  # said in one line: a traceback would hide it
         return Failed(message=state_message(error))
-    versions, manifest = Versions(store), made[-1]
-    held: dict[str, list[str]] = {}
+    manifest = manifests[-1]
     try:
-        for link in made:
-            publish(link, changed_on_the_way(versions, link))
-            passing = partial(pass_on, prefect_server(), versions, link, store.uri, limits, accept or ())
-            if reasons := away.wait(passing, _is_away):
-                held[str(link)] = reasons
+        held = pass_all_on(manifests, Versions(store), limits, accept or (), away)
     except Unreachable as error:
         return Failed(message=f"{manifest}: {how}, but nothing was told of it: {error}")
     if held:
@@ -127,6 +123,20 @@ def dataset(
         advice = f"look at it, and deploy with `accept: [{', '.join(held)}]`, or with other `gates`"
         return Completed(name=HELD, message=f"{manifest}: {how}; held back: {why}. {advice}")
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
+
+
+def pass_all_on(
+    manifests: Sequence[Manifest], versions: Versions, limits: Gates, accepted: Sequence[str], away: Patience
+) -> dict[str, list[str]]:
+    """Shows what became of versions, and announces those that gates let pass. -> Why the others are held. Raises
+    Unreachable."""
+    held: dict[str, list[str]] = {}
+    for manifest in manifests:
+        publish(manifest, changed_on_the_way(versions, manifest))
+        passing = partial(pass_on, prefect_server(), versions, manifest, versions.store.uri, limits, accepted)
+        if reasons := away.wait(passing, _is_away):
+            held[str(manifest)] = reasons
+    return held
 
 
 def state_message(why: object) -> str:

@@ -12,7 +12,6 @@ import pytest
 import web
 from ray_cluster import Cluster, cluster_at
 from s3_server import S3Server
-from training import prepare, stage, train
 from waiting import PATIENCE, until
 
 from gristmill.lake.store.opening import open_store
@@ -83,25 +82,3 @@ def test_a_lake_in_a_folder_has_to_be_mounted_by_every_node(cluster, sample, tmp
     assert "Use an s3:// lake, or set run.shared_filesystem: true" in err
     result, _ = finish(cluster, crawl(sample, str(tmp_path / "lake"), run__shared_filesystem=True))
     assert result["digest"] == digest
-
-
-def test_ranks_of_a_training_go_on_elsewhere_from_a_checkpoint(cluster, s3_lake, tmp_path):
-    store, alone = open_store(s3_lake), open_store(str(tmp_path / "alone"))
-    for lake in (store, alone):
-        prepare(lake)
-    steps = {"batch": 4, "steps": 40}
-    nodes = {"recipe__dataset": "nano", "recipe__tokenizer": "bpe@v1", "recipe__stages": [stage(**steps)]}
-    run = arguments("train-nano", s3_lake, **nodes, run__trainer="ray", run__ranks=2, run__checkpoint_every=2)
-    for _ in range(2):
-        cluster.add(1)
-    driver = cluster.driver(*run)
-    until(lambda: any("checkpoints" in info.key for info in store.list("runs/")), "a checkpoint", by=driver, pause=0.2)
-    until(cluster.lose_a_node_at_work, "a rank on a node", by=driver)
-    _, err = driver.communicate(timeout=PATIENCE)
-    print(err)
-    assert driver.returncode == 0, err
-    here = train(alone, stage(**steps)).manifest.statistics["training"]
-    there = Versions(store).manifest("nano.pretrain", 1).statistics["training"]
-    print(there)
-    assert (there["world"], there["order"]) == (2, here["order"])
-    assert there["final_loss"] == pytest.approx(here["final_loss"], abs=1e-4)

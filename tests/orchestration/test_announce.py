@@ -105,8 +105,10 @@ def test_a_server_that_is_away_costs_the_event_which_the_next_command_sends(tmp_
         patch.setattr(server, "ask", away)
         result = shell.run()
     assert result.exit_code == 0 and json.loads(result.stdout.splitlines()[-1])["version"] == 1
-    (said,) = (message for message in caplog.messages if message.startswith("up@v1 is there, but Prefect was not told"))
-    assert "http://prefect/api: refused; the same command, given again, tells it" in said
+    (warning,) = (
+        message for message in caplog.messages if message.startswith("up@v1 is there, but Prefect was not told")
+    )
+    assert "http://prefect/api: refused; the same command, given again, tells it" in warning
     assert shell.run().exit_code == 0 and server.versions == ["up@v1"]
 
 

@@ -43,9 +43,10 @@ def test_it_is_interrupted_where_it_waits(client, state):
     answers = iter([Unreachable("away"), {"state_type": "RUNNING"}, {"state_type": state}])
 
     def answer(body: Any) -> Any:
-        if isinstance(said := next(answers), Exception):
-            raise said
-        return said
+        following = next(answers)
+        if isinstance(following, Exception):
+            raise following
+        return following
 
     watched = ByHand(Server(flow_runs_r=answer), "r")  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt), watched:
