@@ -2,6 +2,7 @@
 
 Its id follows from lake and version, and the server is asked for it first: a run that finds nothing new announces what
 another one, killed between commit and event, did not. Whoever is started twice all the same finds its work done.
+Flows announce what they bring, and so do commands of a shell that knows a server (orchestration/run.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ from gristmill.pipelines.gates.held import Gates
 from gristmill.pipelines.gates.passing import held, note_passed
 
 COMMITTED = "gristmill.version.committed"
+SERVER, JOB_SERVER = "PREFECT_API_URL", "RAY_API_SERVER_ADDRESS"
+"""The variables that say where a Prefect server and Ray's job server are; `grist env` prints them."""
+
+
+def prefect_server() -> Server:
+    """The server that this process speaks to."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL  # a second, which others need not take
+
+    return Server.with_password(str(PREFECT_API_URL.value()), str(PREFECT_API_AUTH_STRING.value() or ""))
 
 
 def pass_on(

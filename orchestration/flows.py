@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_LOGGING_MARKUP
+from prefect.settings import PREFECT_LOGGING_MARKUP
 from prefect.states import Completed, Failed
 from pydantic import Field
 from rich.markup import escape
@@ -29,14 +30,13 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.outage import Patience, Unreachable, brief, is_outage
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.announce import pass_on
+from gristmill.orchestration.announce import pass_on, prefect_server
 from gristmill.orchestration.funnel import publish
 from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
 from gristmill.orchestration.one_line import OneLine
 from gristmill.orchestration.secrets import Secrets
 from gristmill.orchestration.stack import health
 from gristmill.orchestration.stack.folder import POOL
-from gristmill.orchestration.stack.health import Server
 from gristmill.orchestration.stack.reaper import end_orphans
 from gristmill.orchestration.stage_runs import shown_by_stages
 from gristmill.orchestration.wanted import Asked, Wanted
@@ -44,7 +44,7 @@ from gristmill.pipelines.ask import all_committed
 from gristmill.pipelines.command import open_lake
 from gristmill.pipelines.frame.result import versions_of_line
 from gristmill.pipelines.frame.sources import exact
-from gristmill.pipelines.gates.held import limits_of
+from gristmill.pipelines.gates.held import Gates, limits_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import CONFLICT, DEFECT, DONE, INCOMPLETE
 
@@ -110,20 +110,33 @@ def dataset(
         store = patience.wait(lambda: open_lake(asked.lake))
         wanted = Wanted.of(asked.config(Versions(store), version))
         log.info("asked for %s (request %s) in %s", wanted.dataset, wanted.key[:12], asked.lake)
-        (*_, manifest), how = bring(wanted, store, jobs, attempts, log, patience)
+        manifests, how = bring(wanted, store, jobs, attempts, log, patience)
     except (BadConfig, JobFailed, Unreachable) as error:  # said in one line: a traceback would hide it
         return Failed(message=state_message(error))
-    versions = Versions(store)
-    publish(manifest, changed_on_the_way(versions, manifest))
+    manifest = manifests[-1]
     try:
-        passing = partial(pass_on, prefect_server(), versions, manifest, asked.lake, limits, accept or ())
-        reasons = away.wait(passing, _is_away)
+        held = pass_all_on(manifests, Versions(store), limits, accept or (), away)
     except Unreachable as error:
         return Failed(message=f"{manifest}: {how}, but nothing was told of it: {error}")
-    if reasons:
-        advice = f"look at it, and deploy with `accept: [{manifest}]`, or with other `gates`"
-        return Completed(name=HELD, message=f"{manifest}: {how}; held back: {'; '.join(reasons)}. {advice}")
+    if held:
+        why = "; ".join(reason for reasons in held.values() for reason in reasons)
+        advice = f"look at it, and deploy with `accept: [{', '.join(held)}]`, or with other `gates`"
+        return Completed(name=HELD, message=f"{manifest}: {how}; held back: {why}. {advice}")
     return Completed(message=f"{manifest}: {how}", data=str(manifest))
+
+
+def pass_all_on(
+    manifests: Sequence[Manifest], versions: Versions, limits: Gates, accepted: Sequence[str], away: Patience
+) -> dict[str, list[str]]:
+    """Shows what became of versions, and announces those that gates let pass. -> Why the others are held. Raises
+    Unreachable."""
+    held: dict[str, list[str]] = {}
+    for manifest in manifests:
+        publish(manifest, changed_on_the_way(versions, manifest))
+        passing = partial(pass_on, prefect_server(), versions, manifest, versions.store.uri, limits, accepted)
+        if reasons := away.wait(passing, _is_away):
+            held[str(manifest)] = reasons
+    return held
 
 
 def state_message(why: object) -> str:
@@ -150,19 +163,19 @@ nightly, weekly, mixing, training = _flow("nightly"), _flow("weekly"), _flow("mi
 
 def reap(jobs: Jobs, log: Any) -> None:
     """Ends flow runs whose process died, and stops jobs of flow runs that are over: nobody is to attach to those."""
-    try:
-        for run in end_orphans(prefect_server(), POOL, str(current.id or "")):
-            log.warning("flow run %s was %s, but its process is gone: it is %s now", run.name, run.was, run.now)
-    except health.Unreachable as error:  # the next flow run looks again
-        log.warning("flow runs without a process were not looked for: %s", error)
+    reap_runs(log)
     for job in stale(jobs.all(), ended):
         log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
         jobs.stop(job.id)
 
 
-def prefect_server() -> Server:
-    """The server that this process speaks to."""
-    return Server.with_password(str(PREFECT_API_URL.value()), str(PREFECT_API_AUTH_STRING.value() or ""))
+def reap_runs(log: Any) -> None:
+    """Ends flow runs whose process died."""
+    try:
+        for run in end_orphans(prefect_server(), POOL, str(current.id or "")):
+            log.warning("flow run %s was %s, but its process is gone: it is %s now", run.name, run.was, run.now)
+    except health.Unreachable as error:  # the next flow run looks again
+        log.warning("flow runs without a process were not looked for: %s", error)
 
 
 def ended(flow_run_id: str) -> bool | None:
@@ -178,10 +191,10 @@ def ended(flow_run_id: str) -> bool | None:
 
 
 def bring(
-    wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any, patience: Patience
+    wanted: Wanted, store: Store, jobs: Jobs, attempts: int, log: Any, patience: Patience, by_stages: bool = True
 ) -> tuple[list[Manifest], str]:
-    """(the versions of all links of its chain in order, how they came about). Raises JobFailed, Unreachable, or
-    BadConfig where no job could help."""
+    """(the versions of all links of its chain in order, how they came about). `by_stages`: stages of its jobs are shown
+    as task runs. Raises JobFailed, Unreachable, or BadConfig where no job could help."""
     tried, pause, why, how = 0, PAUSE, "", "nothing new, no job was needed"
     while True:
         # The lake is asked before each attempt: whoever committed meanwhile, a job of another flow too, has done it.
@@ -189,7 +202,7 @@ def bring(
             return versions, how
         if tried >= attempts:
             raise JobFailed(f"{wanted.dataset}: {attempts} jobs did not finish it; the last one {why}")
-        job, submitted_here, lines = run_job(wanted, jobs, log)
+        job, submitted_here, lines = run_job(wanted, jobs, log, by_stages)
         tried += submitted_here  # another flow run's attempts are its own
         how = f"committed by {'this' if submitted_here else 'another flow'} run ({job.id})"
         why = f"({job.id}) {job.status.lower()} with exit code {job.exit_code}"
@@ -199,7 +212,7 @@ def bring(
             if versions is not None:
                 return versions, how
         elif job.status == "STOPPED" and submitted_here:
-            raise JobFailed(f"{job.id} was stopped by hand (`ray job stop`); what is done is kept")
+            raise JobFailed(f"{job.id} was stopped (`ray job stop`, or a cancellation); what is done is kept")
         elif submitted_here and job.exit_code is not None and job.exit_code >= DEFECT:
             if job.exit_code not in (CONFLICT, INCOMPLETE) and job.exit_code < 128:  # 128: killed, as a shell says it
                 raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}", job.exit_code)
@@ -211,7 +224,7 @@ def bring(
             log.warning("%s did not finish: %s", job.id, job.message.splitlines()[0] if job.message else why)
 
 
-def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]:
+def run_job(wanted: Wanted, jobs: Jobs, log: Any, by_stages: bool = True) -> tuple[Job, bool, list[str]]:
     """(job as it ended, whether it was this flow run's, its last lines). Stops its own job if it is interrupted."""
     mine, submitted_here = "", False
 
@@ -226,7 +239,8 @@ def run_job(wanted: Wanted, jobs: Jobs, log: Any) -> tuple[Job, bool, list[str]]
         lines: deque[str] = deque(maxlen=20)
         secrets = Secrets.of_environment()
         started = heard = time.monotonic()
-        for item, log_here in shown_by_stages(jobs.follow(id), log):
+        items = jobs.follow(id)
+        for item, log_here in shown_by_stages(items, log) if by_stages else ((item, log) for item in items):
             if isinstance(item, Job):
                 return item, submitted_here, list(lines)
             now = time.monotonic()

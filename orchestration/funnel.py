@@ -9,6 +9,10 @@ from prefect.artifacts import create_markdown_artifact
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.pipelines.frame.growth import growth_report
 
+LONGEST = 74
+"""Characters of a line of reasons: in a window of 1,400 pixels Prefect's page shows some 80 beside the numbers, and
+cuts what is longer; it breaks no lines in a table."""
+
 
 def publish(manifest: Manifest, changed: Sequence[str]) -> None:
     """The funnel as an artifact of the flow run, one series a dataset. `changed`: see `growth_report`."""
@@ -31,7 +35,23 @@ def funnel(manifest: Manifest, changed: Sequence[str] = ()) -> str:
     for row in m.funnel:
         reasons = [f"{name.partition('.')[2]} {n:,}" for name, n in row.dropped.items()]
         reasons += [f"{name.partition('.')[2]} {n:,} (quarantined)" for name, n in row.quarantined.items()]
-        rows.append(f"| {row.stage} | {row.received:,} | {row.passed:,} | {', '.join(reasons)} |")
+        first, *more = in_lines(reasons)
+        rows.append(f"| {row.stage} | {row.received:,} | {row.passed:,} | {first} |")
+        rows += [f"| | | | {line} |" for line in more]
     if report := growth_report(m, changed):
         rows += ["", report]
     return "\n".join(rows)
+
+
+def in_lines(reasons: Sequence[str]) -> list[str]:
+    """Lines of a cell: at least one, of reasons that are not cut, each no longer than LONGEST if it can be."""
+    lines = [""]
+    for reason in reasons:
+        if not lines[-1]:
+            lines[-1] = reason
+        elif len(lines[-1]) + len(reason) + 2 <= LONGEST:
+            lines[-1] += f", {reason}"
+        else:
+            lines[-1] += ","
+            lines.append(reason)
+    return lines

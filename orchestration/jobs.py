@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import queue
 import re
 import threading
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from gristmill import place
 from gristmill.lake.store.outage import Patience, Unreachable, brief
-from gristmill.orchestration.stack import processes
 from gristmill.orchestration.stack.health import LIVE
+from gristmill.orchestration.stack.owner import OWNER, is_dead, this_process
 from gristmill.orchestration.wanted import Wanted
 from gristmill.pipelines.frame.assembly import code_in_use
 
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 ROOT = place.ROOT
 IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
 """Then a job gets a copy of it; the code of an installed package is where the job's python is."""
-REQUEST, FLOW_RUN, OWNER = "gristmill_request", "prefect_flow_run_id", "gristmill_owner"
-"""Keys of a job's metadata: the request's key, the flow run that submitted it, and that flow run's process."""
+REQUEST, FLOW_RUN = "gristmill_request", "prefect_flow_run_id"
+"""Keys of a job's metadata: the request's key, and the flow run that submitted it; OWNER is that flow run's process."""
 AGENT_SECONDS = 300
 """A head answers some seconds before the agent of its node, without which it refuses jobs."""
 TICK = 1
@@ -58,22 +57,6 @@ class Job:
         return self.status in LIVE
 
 
-def owner_of_this_process() -> str:
-    """This process as a job's metadata names it: JSON of host, pid, start and boot."""
-    process = processes.myself()
-    return json.dumps([platform.node(), *process])
-
-
-def owner_is_dead(job: Job) -> bool:
-    """Whether the flow's process is known to be gone; of another host nothing is known."""
-    try:
-        host, pid, started, boot = json.loads(job.metadata[OWNER])
-    except (KeyError, ValueError):
-        return False
-    here = host == platform.node()
-    return here and not processes.alive(processes.Identity(pid, started, boot))
-
-
 def stale(jobs: Iterable[Job], ended: Callable[[str], bool | None]) -> list[Job]:
     """Live jobs of flow runs that are over. `ended(flow run id)`: None where the server does not know the run.
 
@@ -81,7 +64,7 @@ def stale(jobs: Iterable[Job], ended: Callable[[str], bool | None]) -> list[Job]
     stays "running" for Prefect, so the process itself is looked for as well.
     """
     of_flows = [job for job in jobs if job.live and FLOW_RUN in job.metadata and REQUEST in job.metadata]
-    return [job for job in of_flows if owner_is_dead(job) or ended(job.metadata[FLOW_RUN])]
+    return [job for job in of_flows if is_dead(job.metadata.get(OWNER)) or ended(job.metadata[FLOW_RUN])]
 
 
 def head_is_away(error: BaseException) -> bool:
@@ -112,8 +95,11 @@ class Jobs:
 
     def all(self) -> list[Job]:
         """The submitted jobs that the head remembers, ended ones too."""
-        jobs = self.patience.wait(self.client.list_jobs, head_is_away)
-        return [_job(details) for details in jobs if details.submission_id]
+        return self.patience.wait(self.all_now, head_is_away)
+
+    def all_now(self) -> list[Job]:
+        """`all` without waiting: raises OSError or RuntimeError while the server is away."""
+        return [_job(details) for details in self.client.list_jobs() if details.submission_id]
 
     def get(self, id: str) -> Job | None:
         """The job; None where the server does not know it, as after a restart of the head."""
@@ -157,9 +143,9 @@ class Jobs:
                 time.sleep(1)
 
     def _submit(self, wanted: Wanted, id: str, flow_run: str) -> None:
-        metadata = {REQUEST: wanted.key, "dataset": wanted.dataset}
+        metadata = {REQUEST: wanted.key, "dataset": wanted.dataset, "job_name": wanted.dataset}  # Ray's page shows it
         if flow_run:
-            metadata |= {FLOW_RUN: flow_run, OWNER: owner_of_this_process()}
+            metadata |= {FLOW_RUN: flow_run, OWNER: this_process()}
         variables = {"GRIST_COMMIT": commit} if (commit := commit_of_this_code()) else {}
         environment: dict[str, Any] = {"env_vars": variables}
         if IS_CHECKOUT:

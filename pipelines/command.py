@@ -9,7 +9,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,13 @@ class Ended:
     result: Result | None = None
 
 
-def run(request: Request) -> int:
-    """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code."""
+def run(request: Request, then: Callable[[PipelineConfig, Result], None] | None = None) -> int:
+    """Runs the pipeline, prints its result as the last line of stdout, and returns the exit code. `then`: is called
+    with it afterwards, where there is one."""
     try:
         stop_on_sigterm()
-        ended = carry_out(resolve(request), plan=request.plan)
+        config = resolve(request)
+        ended = carry_out(config, plan=request.plan)
     except BadConfig as error:
         ended = Ended(BAD_CONFIG, str(error))
     except KeyboardInterrupt:
@@ -108,6 +110,8 @@ def run(request: Request) -> int:
         print(f"error: {plain(ended.error)}", file=sys.stderr, flush=True)
     elif ended.result is not None:
         print(last_line(ended.result), flush=True)
+        if then is not None:
+            then(config, ended.result)
     return ended.code
 
 

@@ -107,6 +107,23 @@ class House:
         before = self.receipts(name)
         return until(look, f"a driver for {name} with {receipts} receipts")
 
+    def kickoff(self, name: str, config: Path) -> subprocess.Popen[str]:
+        """`grist kickoff` in a shell that speaks to this stack, into one of its lakes; its answer is JSON."""
+        command = [sys.executable, "-m", "gristmill.orchestration.cli.main", "kickoff", str(config), "--json"]
+        return subprocess.Popen(
+            [*command, "--lake", self.lake(name)],
+            cwd=ROOT,
+            env={**os.environ, **self.stack.exports(), "PREFECT_HOME": str(self.folder / "client")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def kickoff_run(self) -> str:
+        """The id of the kickoff that runs, when there is one."""
+        query = {"flows": {"name": {"any_": ["kickoff"]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+        return str(until(lambda: self.ask("/flow_runs/filter", query), "a kickoff")[0]["id"])
+
     def receipts(self, name: str) -> int:
         """How many receipts a lake has."""
         return sum(1 for _ in Path(self.lake(name), "receipts").rglob("*.json"))

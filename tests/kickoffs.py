@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gristmill.lake.store.opening import open_store
+from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.command import carry_out
 from gristmill.pipelines.kickoff.bring import End
 from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
@@ -76,3 +79,54 @@ class Graphs:
         given = (prepared.graph, prepared.chosen, prepared.done, bring)
         ends = run_graph(*given, lambda node, work: work() and None, prepared.room, watch)
         return {end.node: end for end in ends}, watch
+
+
+def write_whole(folder: Path) -> Path:
+    """A small kickoff of each kind of node: rows, a tokenizer, a mixture, a training, an evaluation, and a page."""
+    for name, count in (("sums", 60), ("names", 60), ("asked", 8)):
+        rows = ({"question": f"{name} {number}?", "answer": f"It is #### {number}."} for number in range(count))
+        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    def rows_of(name: str) -> dict[str, Any]:
+        recipe = {"dataset": name, "inputs": [f"${{data}}/{name}.jsonl"], "instruct": {"form": "pair"}}
+        return {"config": "instruct", "recipe": recipe | {"scan": {"chunk_records": 20}}}
+
+    sources = ["node:sums", "node:names"]
+    train = {"dataset": "small", "tokenizer": "node:bpe"}
+    stage = {"name": "pretrain", "data": "node:mix", "steps": 60, "held_out": [], "gates": ["frozen_parts"]}
+    evaluate = {"dataset": "eval", "model": "node:train", "data": ["node:asked"]}
+    nodes = {
+        **{name: rows_of(name) for name in ("sums", "names", "asked")},
+        "bpe": {
+            "config": "tokenizer",
+            "recipe": {"dataset": "bpe", "sources": sources, "train": {"vocab_size": 300}},
+        },
+        "mix": {
+            "config": "mixture",
+            "recipe": {"dataset": "mix", "tokenizer": "node:bpe", "sources": dict.fromkeys(sources, 1), "window": 64},
+        },
+        "train": {
+            "config": "train-nano",
+            "recipe": train,
+            "stage": stage,
+            "run": {"checkpoint_every": 5},
+            "needs": ["asked"],
+        },
+        "evaluation": {
+            "config": "evaluate",
+            "recipe": evaluate | {"generate": {"max_tokens": 8, "context": 128}},
+        },
+    }
+    report = {"nodes": ["mix", "train", "evaluation"], "file": str(folder / "report.html")}
+    run = {"nodes": 2, "cpus": 2, "each": {"workers": 0}}
+    data = {"kickoff": "whole", "paths": {"data": str(folder)}, "run": run, "nodes": nodes, "report": report}
+    (folder / "whole.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return folder / "whole.yaml"
+
+
+def digests(lake: str) -> dict[str, list[str]]:
+    """Dataset -> the digests of its versions, in order."""
+    versions = Versions(open_store(lake))
+    return {
+        name: [versions.manifest(name, number).digest for number in versions.numbers(name)] for name in versions.names()
+    }

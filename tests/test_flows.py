@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import web
+import yaml
 from house import House, by_hand, deploy, prefect_yaml, stack_at
 from typer.testing import CliRunner
 from waiting import PATIENCE, until
@@ -172,6 +173,69 @@ def test_after_kill_9_of_everything_the_doctor_says_what_is_lost_and_up_mends_it
     cut = {"chunk_bytes": 10_000}
     alone = web.run(house.folder / "alone", web.crawl_files(sample), scan=cut).manifest.digest
     assert house.versions("hurt") == [alone]
+
+
+def pages_and_words(house: House) -> Path:
+    """A kickoff of the crawl and of what is made of it."""
+    settings = {"inputs": [f"{house.folder}/crawl/*"], "max_quarantine_rate": 0.2, "scan": {"chunk_bytes": 40_000}}
+    web = {"config": "web", "recipe": settings | {"shards": {"target_bytes": 100_000}}, "run": {"workers": 2}}
+    words = {
+        "config": "tokenizer",
+        "recipe": {"dataset": "words", "sources": ["node:web"], "train": {"vocab_size": 300}},
+    }
+    file = house.folder / "kickoff.yaml"
+    run = {"nodes": 2, "each": {"workers": 0}}
+    file.write_text(yaml.safe_dump({"kickoff": "two", "run": run, "nodes": {"web": web, "words": words}}))
+    return file
+
+
+def begun(house: House, config: Path) -> tuple[Any, str, processes.Identity]:
+    """A kickoff, its flow run, and the driver of its first node, stopped in the middle. What another one left running
+    is stopped before that."""
+    left = house.live("kicked")
+    kickoff = house.kickoff("kicked", config)
+    until(lambda: not set(left) & set(house.live("kicked")), "the end of what was left", by=kickoff)
+    run = house.kickoff_run()
+    return kickoff, run, house.held("kicked", run, receipts=1)
+
+
+def test_a_kickoff_of_a_shell_is_cancelled_killed_and_left_by_its_servers_and_is_done_once(house: House) -> None:
+    config = pages_and_words(house)
+    kickoff, run, driver = begun(house, config)
+    house.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    _, errors = kickoff.communicate(timeout=PATIENCE)
+    assert kickoff.returncode == 5 and "error: cancelled in Prefect; what is done is kept" in errors
+    assert house.state(run) == ("Cancelled", "what is done is kept: the same command goes on")
+    assert [job["status"] for job in house.jobs("kicked")] == ["STOPPED"] and not processes.alive(driver)
+
+    kickoff, run, _ = begun(house, config)
+    kickoff.kill()
+    kickoff.communicate(timeout=PATIENCE)
+    checks = doctor(house)
+    (name,) = (name for name in checks if name.startswith("flow run "))
+    assert "is Running, but its process is gone -> `grist up`" in checks[name] and "the same command" in checks[name]
+    assert "`ray job stop`" in checks[f"job {house.live('kicked')[0]}"]
+
+    kickoff, again, _ = begun(house, config)
+    assert house.state(run) == ("Crashed", "its process died; what it did is kept, and the same command goes on")
+    for part, lost in (("ray", "a flow run that waits submits again"), ("prefect", "Flow runs go on")):
+        process = house.stack.process(part)
+        assert process is not None and processes.send(process, SIGKILL)
+        until(lambda process=process: not processes.alive(process), "its death")  # type: ignore[misc]
+        assert lost in doctor(house)[part]
+    up(house.stack, cpus=2, say=lambda line: None)
+    answer, errors = kickoff.communicate(timeout=PATIENCE)
+    assert kickoff.returncode == 0, errors
+    assert {end["node"]: end["state"] for end in json.loads(answer)["nodes"]} == {"web": "made", "words": "made"}
+    assert house.ended(again)[0] == "Completed"
+    cut = {"chunk_bytes": 40_000}
+    alone = web.run(house.folder / "alone-kicked", web.crawl_files(house.folder), scan=cut).manifest.digest
+    assert house.versions("kicked") == [alone]
+    answer, errors = house.kickoff("kicked", config).communicate(timeout=PATIENCE)
+    assert {end["state"] for end in json.loads(answer)["nodes"]} == {"there"}, errors
+    # what waits for a version of `web` was started by it, in its lake, and each version is announced once
+    until(lambda: "tokenizer@v1" in announced(house, "kicked"), "what an event starts")
+    assert sorted(announced(house, "kicked")) == ["tokenizer@v1", "web@v1", "words@v1"]
 
 
 def test_no_planted_secret_is_shown_anywhere(house: House) -> None:

@@ -108,8 +108,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a pipeline. The last line of stdout is its result as JSON."""
+    from gristmill.orchestration.run import run as run_pipeline
     from gristmill.pipelines.command import Request
-    from gristmill.pipelines.command import run as run_pipeline
 
     set_up_logging()
     raise typer.Exit(run_pipeline(Request(config, tuple(settings or ()), lake, plan, limit)))

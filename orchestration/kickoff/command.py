@@ -12,19 +12,18 @@ from pathlib import Path
 
 from gristmill.lake.store.base import UnknownFormat, UnsafeStore
 from gristmill.lake.store.outage import Unreachable
+from gristmill.orchestration.announce import JOB_SERVER, SERVER
 from gristmill.orchestration.kickoff.local import Processes, here, inline, threaded
 from gristmill.orchestration.kickoff.show import Shown, draw_plan, stderr
 from gristmill.orchestration.kickoff.summary import summary
 from gristmill.orchestration.show.terminal import answer, plain
 from gristmill.pipelines.kickoff.bring import End
+from gristmill.pipelines.kickoff.plan import Plan
 from gristmill.pipelines.kickoff.prepare import Asked, Prepared, prepare
 from gristmill.pipelines.kickoff.run import run_graph
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG, DONE, INCOMPLETE
 from gristmill.stages.run.cluster import stop_on_sigterm
-
-SERVER = "PREFECT_API_URL"
-"""The variable that says where a Prefect server is; `grist env` prints it."""
 
 
 def run(asked: Asked, plan: bool = False, logs: Path | None = None, as_json: bool = False) -> int:
@@ -32,7 +31,7 @@ def run(asked: Asked, plan: bool = False, logs: Path | None = None, as_json: boo
     try:
         stop_on_sigterm()
         if plan:
-            planned = prepare(asked, for_plan=True).plan()
+            planned = planned_of(asked)
             answer(planned, as_json, lambda console: draw_plan(console, planned))
             return DONE
         if os.environ.get(SERVER):
@@ -51,6 +50,16 @@ def run(asked: Asked, plan: bool = False, logs: Path | None = None, as_json: boo
         return _failed("interrupted; what is done is kept: run the same command again", INCOMPLETE)
     answer(result, as_json, result.draw)
     return result.code
+
+
+def planned_of(asked: Asked) -> Plan:
+    """What is done, and what the rest will take where it would run. Raises BadConfig, and the error of an outage."""
+    prepared = prepare(asked, for_plan=True)
+    if os.environ.get(SERVER) and (address := os.environ.get(JOB_SERVER)):
+        from gristmill.orchestration.kickoff.cluster import room_of_cluster
+
+        return prepared.plan(room_of_cluster(prepared.config.run, address))
+    return prepared.plan()
 
 
 def on_this_machine(prepared: Prepared, logs: Path | None = None) -> list[End]:

@@ -7,34 +7,28 @@ if another flow run submitted it. Nothing is kept in Prefect: a flow run that fo
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
-from io import StringIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import State, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run as current
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
-from rich.console import Console
 
-from gristmill.lake.query.diff import changed_on_the_way
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.outage import Patience, Unreachable
-from gristmill.lake.versions.manifest import Manifest
-from gristmill.lake.versions.statistics import EvaluationStatistics
-from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.flows import JobFailed, Setting, bring, reap, state_message, stop_job_of
-from gristmill.orchestration.funnel import funnel
+from gristmill.lake.store.outage import Patience, Unreachable, brief
+from gristmill.orchestration.announce import JOB_SERVER, SERVER, prefect_server
+from gristmill.orchestration.flows import JobFailed, Setting, bring, reap, reap_runs, state_message, stop_job_of
 from gristmill.orchestration.jobs import FLOW_RUN, Jobs
+from gristmill.orchestration.kickoff.by_hand import ByHand
 from gristmill.orchestration.kickoff.local import Processes
+from gristmill.orchestration.kickoff.made import announce, publish
 from gristmill.orchestration.secrets import Secrets
-from gristmill.orchestration.show.evaluation import draw_evaluation
-from gristmill.orchestration.show.runs import training_of_version
 from gristmill.orchestration.wanted import Wanted
 from gristmill.pipelines.command import Ended
 from gristmill.pipelines.frame.recipe import PipelineConfig
@@ -45,9 +39,7 @@ from gristmill.pipelines.kickoff.room import Room
 from gristmill.pipelines.kickoff.run import code_of, run_graph
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import DONE
-
-JOB_SERVER = "RAY_API_SERVER_ADDRESS"
-"""The variable that says where Ray's job server is; `grist env` prints it."""
+from gristmill.pipelines.settings.logs import VERBOSE
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
 """How many nodes run at a time says run.nodes."""
@@ -85,36 +77,63 @@ def kickoff(
         attempts: how many Ray jobs a node may take if work fails or jobs are killed.
     """
     log = get_run_logger()
+    by_hand = ByHand(prefect_server(), str(current.id))
     try:
         asked = Asked(Path(config), tuple(settings or ()), lake, tuple(only or ()), tuple(since or ()))
         no_secrets(asked)
-        ends = bring_as_tasks(asked, attempts, log)
+        with by_hand:
+            ends = bring_as_tasks(asked, attempts, log)
     except (BadConfig, Unreachable) as error:  # said in one line: a traceback would hide it
-        OUTCOMES[str(current.id)] = error
+        OUTCOMES.append(error)
         return Failed(message=state_message(error))
-    OUTCOMES[str(current.id)] = ends
+    except KeyboardInterrupt:
+        if not by_hand.cancelled:
+            raise
+        OUTCOMES.append(InterruptedError("cancelled in Prefect"))
+        return Cancelled(message="what is done is kept: the same command goes on")
+    OUTCOMES.append(ends)
     message = "; ".join(in_words(end) for end in ends if not end.passes) or f"all {len(ends)} nodes are done"
     return Completed(message=message) if code_of(ends) == DONE else Failed(message=message)
 
 
-OUTCOMES: dict[str, list[End] | BadConfig | Unreachable] = {}
-"""Flow run -> the ends of its nodes, or why there are none, for the process that ran it."""
+OUTCOMES: list[list[End] | BadConfig | OSError] = []
+"""The ends of the nodes of the flow run that was over last, or why there are none, for the process that ran it."""
 
 
 def run_flow(asked: Asked) -> tuple[Prepared, list[End]]:
-    """Runs the flow in this process, seen by the server. Raises BadConfig where it was refused, Unreachable, and
-    defects."""
+    """Runs the flow in this process, seen by the server. Raises BadConfig where it was refused, OSError where it was
+    cancelled or a server stayed away (Unreachable), and defects."""
     no_secrets(asked)
     prepared = prepare(asked, in_job=by_jobs())  # so that what is refused is refused before there is a flow run
     arguments = (list(asked.settings), asked.lake, list(asked.only), list(asked.since))
-    state: Any = kickoff(str(asked.config), *arguments, return_state=True)
-    flow_run = str(state.state_details.flow_run_id)
-    if flow_run not in OUTCOMES:
-        state.result()  # raises what nobody foresaw
-    outcome = OUTCOMES.pop(flow_run)
+    OUTCOMES.clear()
+    quiet_nodes()
+    try:
+        state: Any = kickoff(str(asked.config), *arguments, return_state=True)
+    except httpx.HTTPError as error:
+        where = f"Prefect's server at {os.environ[SERVER]} does not answer ({brief(error)})"
+        if not OUTCOMES:
+            raise Unreachable(f"{where}: start it (`grist up`), or unset {SERVER} to run without it") from error
+        logging.getLogger("gristmill").warning("%s, and shows this kickoff as Running until the next one", where)
+    else:
+        if not OUTCOMES:
+            state.result()  # raises what nobody foresaw
+    outcome = OUTCOMES.pop()
     if isinstance(outcome, Exception):
         raise outcome
     return prepared, outcome
+
+
+def quiet_nodes() -> None:
+    """Keeps what nodes say out of this process's log, where lines of several would mix, unless it is to say more: it
+    is the log of their tasks in Prefect. How each ends, the flow says as well."""
+
+    def of_nodes(record: logging.LogRecord) -> bool:
+        return record.levelno == logging.WARNING or not record.name.startswith("prefect.task_runs")
+
+    if logging.getLogger("gristmill").getEffectiveLevel() > VERBOSE:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(of_nodes)
 
 
 def no_secrets(asked: Asked) -> None:
@@ -133,33 +152,54 @@ def bring_as_tasks(asked: Asked, attempts: int, log: Any) -> list[End]:
     """The end of each node. Its jobs are stopped where this is interrupted."""
     prepared = prepare(asked, in_job=by_jobs())
     if not by_jobs():
-        processes = Processes(lambda node, line: log.info("%s: %s", node, line))
+        reap_runs(log)
+        processes = Processes(lambda node, line: get_run_logger().info("%s", line))  # of the task, in its thread
         try:
-            return _brought(prepared, processes, prepared.room, log)
+            return _brought(prepared, processes, prepared.room, log, [])
         finally:
             processes.stop()
     jobs = Jobs(Patience("Ray's job server", prepared.config.run.patience_seconds, say=log.warning))
     reap(jobs, log)
+    tasks: list[PrefectFuture[Any]] = []
     try:
         # The cluster places what each job needs; here only the number of jobs is bounded.
-        return _brought(prepared, of_jobs(prepared, jobs, attempts, log), Room(max(1, prepared.config.run.nodes)), log)
-    except BaseException:  # a cancelled flow run: Prefect raises it in here, and it is no Exception
-        for job in jobs.all():
-            if job.live and job.metadata.get(FLOW_RUN) == str(current.id):
-                jobs.stop(job.id)
+        room = Room(max(1, prepared.config.run.nodes))
+        return _brought(prepared, of_jobs(prepared, jobs, attempts), room, log, tasks)
+    except BaseException as error:  # a cancelled flow run: Prefect raises it in here, and it is no Exception
+        stop_own_jobs(jobs, tasks, log, type(error).__name__)
         raise
 
 
-def _brought(prepared: Prepared, carry_out: CarryOut, room: Room, log: Any) -> list[End]:
+def stop_own_jobs(jobs: Jobs, tasks: Sequence[PrefectFuture[Any]], log: Any, why: str) -> None:
+    """Stops the jobs of this flow run until no task is left that may submit another one; where the job server is away,
+    the next flow run does."""
+    while True:
+        try:
+            for job in jobs.all_now():
+                if job.live and job.metadata.get(FLOW_RUN) == str(current.id):
+                    log.warning("stopping Ray job %s (%s)", job.id, why)
+                    jobs.stop(job.id)
+        except (OSError, RuntimeError) as error:
+            log.warning("Ray jobs could not be stopped, which the next flow run does: %s", brief(error))
+            return
+        if not wait(list(tasks), timeout=0.5).not_done:
+            return
+
+
+def _brought(
+    prepared: Prepared, carry_out: CarryOut, room: Room, log: Any, tasks: list[PrefectFuture[Any]]
+) -> list[End]:
+    """The end of each node. `tasks`: gets the task of each that starts."""
     bring_node = prepared.bringing(carry_out)
-    tasks: list[PrefectFuture[Any]] = []
 
     def start(node: Node, work: Callable[[], End]) -> None:
         @task(name=node.name, task_run_name=node.name, cache_policy=NO_CACHE, persist_result=False)
         def brought() -> State[Any]:
             end = work()
             for manifest in end.versions:
-                publish(prepared.store, manifest)
+                publish(prepared.store, manifest, log)
+                if end.passes:
+                    announce(prepared.store, manifest, log)
             return state_of(end)
 
         tasks.append(brought.submit())
@@ -186,15 +226,16 @@ class Logged:
         self.log.log(20 if end.passes else 40, "%s", in_words(end))
 
 
-def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int, log: Any) -> CarryOut:
-    """Runs nodes as Ray jobs."""
+def of_jobs(prepared: Prepared, jobs: Jobs, attempts: int) -> CarryOut:
+    """Runs nodes as Ray jobs, whose lines are the log of the node's task."""
 
     def carry_out(node: Node, config: PipelineConfig) -> Ended:
+        wanted, log = Wanted.of(config), get_run_logger()
         try:
-            versions, _ = bring(Wanted.of(config), prepared.store, jobs, attempts, log, prepared.patience)
+            versions, _ = bring(wanted, prepared.store, jobs, attempts, log, prepared.patience, by_stages=False)
         except JobFailed as error:
             return Ended(error.code, str(error))
-        return Ended(DONE, versions=tuple(str(manifest) for manifest in versions), new=True)
+        return Ended(DONE, versions=tuple(map(str, versions)), new=True)
 
     return carry_out
 
@@ -210,27 +251,3 @@ def in_words(end: End) -> str:
 def state_of(end: End) -> State[Any]:
     """A node's end as the state of its task."""
     return Completed(message=in_words(end)) if end.passes else Failed(message=in_words(end))
-
-
-def publish(store: Store, manifest: Manifest) -> None:
-    """The funnel of a version, or the curve of a training, as an artifact of the task."""
-    key = f"{manifest.form}-{manifest.dataset}"
-    key = "".join(c if c.isalnum() else "-" for c in key)
-    create_markdown_artifact(described(store, manifest), key=key, description=f"What {manifest} came to")
-
-
-def described(store: Store, manifest: Manifest) -> str:
-    """Markdown: curves of a training, scores of an evaluation, else the funnel."""
-    if manifest.form == "model" and (training := training_of_version(store, manifest)) is not None:
-        return _drawn(str(manifest), training.draw)
-    if manifest.form == "verdicts":
-        statistics = EvaluationStatistics.of(manifest.statistics)
-        return _drawn(str(manifest), lambda console: draw_evaluation(console, statistics))
-    return funnel(manifest, changed_on_the_way(Versions(store), manifest))
-
-
-def _drawn(title: str, draw: Callable[[Console], None]) -> str:
-    """What a terminal shows, as a block of Markdown that fits a page of 1,400 pixels."""
-    page = StringIO()
-    draw(Console(file=page, width=110, markup=False, emoji=False, highlight=False, force_terminal=False))
-    return f"## {title}\n\n```\n{page.getvalue().rstrip()}\n```\n"

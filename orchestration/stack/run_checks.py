@@ -5,7 +5,7 @@ from __future__ import annotations
 from gristmill.orchestration.stack.finding import OK, WARN, WRONG, Finding
 from gristmill.orchestration.stack.folder import POOL, Stack
 from gristmill.orchestration.stack.health import Unreachable
-from gristmill.orchestration.stack.reaper import jobs_of_ended_runs, orphans, stuck
+from gristmill.orchestration.stack.reaper import Orphan, jobs_of_ended_runs, orphans, stuck
 
 
 def runs(stack: Stack) -> list[Finding]:
@@ -21,7 +21,7 @@ def runs(stack: Stack) -> list[Finding]:
             f"flow run {run.name}",
             WARN,
             f"is {run.was}, but its process is gone",
-            f"`grist up`, or the next flow run, makes it {run.now}; the next run of its deployment goes on",
+            f"`grist up`, or the next flow run, makes it {run.now}; {_goes_on(run)} goes on",
         )
         for run in left
     ]
@@ -32,3 +32,7 @@ def runs(stack: Stack) -> list[Finding]:
         state = f"runs, but its flow run {run_name} is over"
         findings.append(Finding(f"job {id}", WARN, state, "the next flow run stops it; or `ray job stop` now"))
     return findings or [Finding("flow runs", OK, "each has its process, and each job its flow run")]
+
+
+def _goes_on(run: Orphan) -> str:
+    return "the same command" if run.by_hand else "the next run of its deployment"

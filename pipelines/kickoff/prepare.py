@@ -48,9 +48,9 @@ class Prepared:
         """Of this machine."""
         return Room(self.config.run.nodes, self.config.run.cores, self.config.run.gpus)
 
-    def plan(self) -> Plan:
-        """What is done, and what the rest will take."""
-        return plan(self.graph, self.chosen, self.store, self.config.run, self.room)
+    def plan(self, room: Room | None = None) -> Plan:
+        """What is done, and what the rest will take: here, or where there is so much `room`."""
+        return plan(self.graph, self.chosen, self.store, self.config.run, room or self.room)
 
     def bringing(self, carry_out: CarryOut) -> Bring:
         """How a node is brought to its end, by who carries it out."""

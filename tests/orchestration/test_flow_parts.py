@@ -1,4 +1,4 @@
-"""Parts of a flow without a server: exact versions in settings, secrets, stages from lines, the event of a version."""
+"""Parts of a flow without a server: exact versions in settings, secrets, stages from lines, runs that nobody ends."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from uuid import uuid4
 import httpx
 import pytest
 from drafts import draft
+from fake_prefect import Server
 from fake_ray import CONF
 
-from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration import stage_runs
-from gristmill.orchestration.announce import COMMITTED, announce_version, is_announced, pass_on
 from gristmill.orchestration.flows import state_message
 from gristmill.orchestration.jobs import Job
 from gristmill.orchestration.secrets import Secrets
 from gristmill.orchestration.stack import reaper
+from gristmill.orchestration.stack.owner import OWNER, this_process
 from gristmill.orchestration.wanted import Asked, Wanted
-from gristmill.pipelines.gates.held import Gates
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.run.progress import Standing
 
@@ -169,51 +168,6 @@ def test_a_server_that_is_away_costs_the_stages_and_nothing_else(client, monkeyp
     assert warnings == ["stages of this job are not shown: Prefect's server is away (no)"]
 
 
-class Server:
-    """What a server was asked, and answers by path."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers, self.asked = answers, list[tuple[str, Any]]()
-
-    def ask(self, path: str, body: Any = None, timeout: float = 5) -> Any:
-        self.asked.append((path, body))
-        answer = self.answers[path.strip("/").replace("/", "_")]
-        return answer(body) if callable(answer) else answer
-
-
-def test_a_version_is_announced_once(versions):
-    seen: list[str] = []
-
-    def known(body: Any) -> dict[str, int]:
-        return {"total": sum(id in seen for id in body["filter"]["id"]["id"])}
-
-    server: Any = Server(events_filter=known, events=lambda events: seen.extend(event["id"] for event in events))
-    manifest = versions.manifest("web", 2)
-    assert not is_announced(server, manifest, "s3://lake")
-    announce_version(server, manifest, "s3://lake")
-    assert is_announced(server, manifest, "s3://lake")
-    assert not is_announced(server, manifest, "s3://other")  # the same data elsewhere is news there
-    (event,) = next(body for path, body in server.asked if path == "/events")
-    assert event["event"] == COMMITTED and event["resource"]["gristmill.version"] == "web@v2"
-    assert event["resource"]["prefect.resource.id"] == "gristmill.dataset.web"
-    assert json.dumps(event)
-
-
-def test_what_a_gate_holds_is_not_announced_until_it_is_accepted(versions):
-    seen: list[str] = []
-    server: Any = Server(
-        events_filter=lambda body: {"total": sum(id in seen for id in body["filter"]["id"]["id"])},
-        events=lambda events: seen.extend(event["id"] for event in events),
-    )
-    empty = draft("web", "empty", ["f" * 64])
-    nothing = versions.commit(empty.model_copy(update={"kept": Tally(), "dropped": empty.received}))
-    about = (server, versions, nothing, "s3://lake")
-    (reason,) = pass_on(*about, Gates(), [])
-    assert reason.startswith("kept rate: web@v4 kept 0 of 1") and not seen
-    assert pass_on(*about, Gates(), ["web@v4"]) == [] and len(seen) == 1
-    assert pass_on(*about, Gates(), []) == [] and len(seen) == 1  # it passed before
-
-
 def run(id: str, type: str = "RUNNING") -> dict[str, Any]:
     return {"id": id, "name": f"run {id}", "state_type": type, "state": {"name": type.title()}, "deployment_id": None}
 
@@ -236,6 +190,29 @@ def test_a_flow_run_without_a_process_is_ended_and_no_other(monkeypatch):
     # a pool with a worker elsewhere: the process may be there
     elsewhere: Any = Server(**{**answers, "work_pools_pool_workers_filter": [{"name": here}, {"name": "x-other"}]})
     assert reaper.end_orphans(elsewhere, "pool") == []
+
+
+def test_a_kickoff_of_a_shell_is_ended_when_the_process_that_it_names_is_gone():
+    host, pid, started, boot = json.loads(this_process())
+    dead, elsewhere = json.dumps([host, pid, started - 1, boot]), json.dumps(["other", pid, started - 1, boot])
+    runs = [
+        run("dead") | {"labels": {OWNER: dead}},
+        run("cancelling", "CANCELLING") | {"labels": {OWNER: dead}},
+        run("own") | {"labels": {OWNER: dead}},
+        run("alive") | {"labels": {OWNER: this_process()}},
+        run("elsewhere") | {"labels": {OWNER: elsewhere}},
+        run("of a worker") | {"labels": None},
+    ]
+    ended: dict[str, Any] = {}
+    server: Any = Server(
+        work_pools_pool_workers_filter=[],
+        flow_runs_filter=lambda body: runs if "flows" in body else [],
+        flow_runs_dead_set_state=lambda body: ended.update(dead=body["state"]),
+        flow_runs_cancelling_set_state=lambda body: ended.update(cancelling=body["state"]),
+    )
+    assert [left.name for left in reaper.end_orphans(server, "pool", own="own")] == ["run dead", "run cancelling"]
+    assert [state["type"] for state in ended.values()] == ["CRASHED", "CANCELLED"]
+    assert ended["dead"]["message"] == "its process died; what it did is kept, and the same command goes on"
 
 
 def test_a_job_whose_flow_run_is_over_is_known_for_one():

@@ -16,8 +16,9 @@ from fake_ray import CONF, Clock, server, wanted
 
 from gristmill.lake.store.opening import open_store
 from gristmill.orchestration import jobs as jobs_module
-from gristmill.orchestration.jobs import FLOW_RUN, OWNER, REQUEST, Job, result_line, stale
+from gristmill.orchestration.jobs import FLOW_RUN, REQUEST, Job, result_line, stale
 from gristmill.orchestration.stack import processes
+from gristmill.orchestration.stack.owner import OWNER, this_process
 from gristmill.orchestration.wanted import request_key
 from gristmill.pipelines.ask import committed
 from gristmill.pipelines.command import Request, main, resolve
@@ -94,7 +95,7 @@ def test_committed_asks_and_runs_nothing(sample, tmp_path, monkeypatch):
 
 
 def owned(id: str, run: str, pid: int, host: str = platform.node(), status: str = "RUNNING") -> Job:
-    _, _, started, boot = json.loads(jobs_module.owner_of_this_process())
+    _, _, started, boot = json.loads(this_process())
     owner = json.dumps([host, pid, started, boot])
     return Job(id, status, metadata={REQUEST: "k", FLOW_RUN: run, OWNER: owner})
 
@@ -230,7 +231,19 @@ def test_the_funnel_says_what_came_in_and_why_it_left(sample, tmp_path):
     text = funnel(manifest)
     first = manifest.funnel[0]
     assert f"## {manifest}" in text and f"| {first.stage} | {first.received:,} | {first.passed:,} |" in text
-    assert sum(line.startswith("| ") for line in text.splitlines()) == len(manifest.funnel) + 1
+    assert sum(line.startswith("| ") and not line.startswith("| |") for line in text.splitlines()) == (
+        len(manifest.funnel) + 1
+    )
+
+
+def test_reasons_stand_in_lines_that_a_page_does_not_cut():
+    from gristmill.orchestration.funnel import LONGEST, in_lines
+
+    reasons = [f"too_many_of_these_{number} {number}" for number in range(12)]
+    lines = in_lines(reasons)
+    assert len(lines) > 1 and max(map(len, lines)) <= LONGEST + 1  # the comma
+    assert " ".join(lines) == ", ".join(reasons)
+    assert in_lines([]) == [""] and in_lines(["x" * 99]) == ["x" * 99]
 
 
 def test_the_command_starts_without_ray_and_prefect():
@@ -240,5 +253,5 @@ def test_the_command_starts_without_ray_and_prefect():
 
 
 def test_this_process_owns_what_it_submits():
-    host, pid, started, boot = json.loads(jobs_module.owner_of_this_process())
+    host, pid, started, boot = json.loads(this_process())
     assert host == platform.node() and processes.alive(processes.Identity(pid, started, boot))

@@ -16,14 +16,13 @@ import psutil
 import pytest
 import waiting
 import yaml
-from kickoffs import Graphs
+from kickoffs import Graphs, digests
 from rich.console import Console
 from toy_pipeline import RUNS, UpperConfig
 from typer.testing import CliRunner
 
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.verify import verify
-from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.cli.main import app
 from gristmill.orchestration.kickoff import local
 from gristmill.orchestration.kickoff.command import run
@@ -249,13 +248,6 @@ def small(folder: Path) -> Path:
     return folder / "small.yaml"
 
 
-def digests(lake: Path) -> dict[str, list[str]]:
-    versions = Versions(open_store(str(lake)))
-    return {
-        name: [versions.manifest(name, number).digest for number in versions.numbers(name)] for name in versions.names()
-    }
-
-
 def test_kill_9_in_the_middle_leaves_no_process_and_the_same_command_finishes_with_the_same_digests(tmp_path, capsys):
     """Takes some 20 s: each node is a process that imports what it needs."""
     config = small(tmp_path)
@@ -287,8 +279,8 @@ def test_kill_9_in_the_middle_leaves_no_process_and_the_same_command_finishes_wi
     again = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert {end["state"] for end in json.loads(again.stdout)["nodes"]} == {"there"}
     result = CliRunner().invoke(app, ["kickoff", str(config), "--lake", str(whole), "--set", "run.nodes=0"])
-    assert result.exit_code == 0 and digests(killed) == digests(whole)
-    assert {name: len(versions) for name, versions in digests(killed).items()} == dict.fromkeys(
+    assert result.exit_code == 0 and digests(str(killed)) == digests(str(whole))
+    assert {name: len(versions) for name, versions in digests(str(killed)).items()} == dict.fromkeys(
         ("bpe", "left", "mix", "right"), 1
     )
     assert verify(open_store(str(killed)), deep=True) == []

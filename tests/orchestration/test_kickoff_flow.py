@@ -127,13 +127,14 @@ def test_a_job_that_fails_gives_its_exit_code_and_its_reason(graphs, monkeypatch
     prepared = graphs.prepared({"a": graphs.upper("a")})
     node = prepared.graph.nodes["a"]
 
-    def bring(*arguments: Any) -> None:
+    def bring(*arguments: Any, **how: Any) -> None:
         raise JobFailed("a-1 failed with exit code 3: error: too much", 3)
 
     monkeypatch.setattr(flow, "bring", bring)
-    carry_out = flow.of_jobs(prepared, None, 3, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(flow, "get_run_logger", lambda: None)
+    carry_out = flow.of_jobs(prepared, None, 3)  # type: ignore[arg-type]
     assert carry_out(node, node.outline) == Ended(3, "a-1 failed with exit code 3: error: too much")
-    monkeypatch.setattr(flow, "bring", lambda *arguments: (["a.first@v1", "a@v3"], "committed by this run"))
+    monkeypatch.setattr(flow, "bring", lambda *arguments, **how: (["a.first@v1", "a@v3"], "committed by this run"))
     assert carry_out(node, node.outline) == Ended(0, versions=("a.first@v1", "a@v3"), new=True)
 
 

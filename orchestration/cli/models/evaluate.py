@@ -34,8 +34,8 @@ def evaluate(
     Which it is follows from the data. `grist show eval` then shows the scores, and `grist diff eval@v1 eval@v2` two
     models item by item. The last line of stdout is its result as JSON.
     """
+    from gristmill.orchestration.run import run as run_pipeline
     from gristmill.pipelines.command import Request, set_up_logging
-    from gristmill.pipelines.command import run as run_pipeline
 
     set_up_logging()
     gpus = 1 if device.startswith("cuda") and workers else 0

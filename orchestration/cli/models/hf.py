@@ -22,8 +22,8 @@ def import_hf(
     lake: LakeOption = None,
 ) -> None:
     """Take in a checkpoint of transformers (phi3, phi4_multimodal) or the hub (phi4mm). Nothing in it is unpickled."""
+    from gristmill.orchestration.run import run as run_pipeline
     from gristmill.pipelines.command import Request, set_up_logging
-    from gristmill.pipelines.command import run as run_pipeline
 
     set_up_logging()
     config = {"pipeline": "model", "recipe": {"dataset": name, "folder": str(folder)}, "run": {"workers": 0}}

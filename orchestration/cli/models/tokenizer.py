@@ -38,8 +38,8 @@ def add(
 
 
 def _run(recipe: dict[str, object], lake: str | None, workers: int) -> None:
+    from gristmill.orchestration.run import run as run_pipeline
     from gristmill.pipelines.command import Request, set_up_logging
-    from gristmill.pipelines.command import run as run_pipeline
 
     set_up_logging()
     config = {"pipeline": "tokenizer", "recipe": recipe, "run": {"workers": workers}}

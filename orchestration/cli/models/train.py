@@ -19,8 +19,8 @@ def train(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained, and train nothing.")] = False,
 ) -> None:
     """Train the stages of a recipe, from the first that is not done. The last line of stdout is the result as JSON."""
+    from gristmill.orchestration.run import run as run_pipeline
     from gristmill.pipelines.command import Request, set_up_logging
-    from gristmill.pipelines.command import run as run_pipeline
 
     set_up_logging()
     raise typer.Exit(run_pipeline(Request(config, tuple(settings or ()), lake, plan)))
