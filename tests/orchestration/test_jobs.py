@@ -198,7 +198,7 @@ def test_a_job_stopped_by_hand_is_not_started_again(monkeypatch):
     from gristmill.orchestration.flows import JobFailed
 
     bring, _ = outcomes(monkeypatch, ("STOPPED", None, True))
-    with pytest.raises(JobFailed, match="by hand"):
+    with pytest.raises(JobFailed, match="was stopped"):
         bring()
 
 
