@@ -51,12 +51,14 @@ class Filter(ABC, Generic[_B]):
     """A frozen dataclass whose fields are thresholds: `class GopherQuality(Filter[Docs])`.
 
     `evidence` maps each reason's suffix to the column of `measure` that holds the offending value. Raise
-    `VERSION` whenever the same content and thresholds can give another measure or another reason.
+    `VERSION` whenever the same content and thresholds can give another measure or another reason. `failures`: reasons
+    that say that the filter could not judge the document, which is then quarantined and not dropped.
     """
 
     name: ClassVar[str]
     VERSION: ClassVar[int]
     evidence: ClassVar[Mapping[str, str]]
+    failures: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def measure(self, batch: _B, /) -> pa.RecordBatch:
@@ -83,6 +85,12 @@ def below(values: pa.Array, threshold: float | None) -> np.ndarray:
 def above(values: pa.Array, threshold: float | None) -> np.ndarray:
     """Where a value is over the threshold, bool [rows]; never where it is null or the threshold is None."""
     return _where(pc.greater(values, _scalar(values, threshold))) if threshold is not None else _nowhere(values)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> pa.DoubleArray:
+    """`part / whole` in float64, null where `whole` is 0."""
+    defined = whole > 0
+    return pa.array(np.divide(part, whole, out=np.zeros(len(part)), where=defined), mask=~defined)
 
 
 def first_reason(name: str, rows: int, tests: Iterable[tuple[str, np.ndarray]]) -> pa.StringArray:

@@ -9,7 +9,6 @@ Source: Rae et al. 2021, arXiv 2112.11446, A1.1; datatrove 0.10.1, pipeline/filt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,17 +17,14 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from gristmill.filters.base import Filter, above, below, first_reason
+from gristmill.filters.base import Filter, above, below, first_reason, ratio
 from gristmill.filters.text.docs import Docs
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
-SHORT_RUN = 16
-_SYMBOL_RUN = re.compile(rf"(?:[^\w\s]|_){{{SHORT_RUN},}}")
-
 _SCHEMA = pa.schema(
     [
-        pa.field("longest_symbol_run", pa.int64()),  # symbols in a row; 0 for runs of less than SHORT_RUN
+        pa.field("longest_symbol_run", pa.int64()),  # symbols in a row; 0 for runs of less than 16
         pa.field("n_words", pa.int64()),  # tokens that are not only punctuation
         pa.field("mean_word_length", pa.float64()),  # characters, over those
         pa.field("hash_ratio", pa.float64()),  # "#" a token
@@ -86,19 +82,20 @@ class GopherQuality(Filter[Docs]):
         Raises ValueError if `languages` is not empty and the batch has no language labels.
         """
         asked = docs.rows_in(self.languages)
-        runs = _longest_runs(docs, asked)
+        symbols = docs.symbols(asked)
+        runs = symbols.longest_run
         rows = asked if self.max_symbol_run is None else asked & (runs <= self.max_symbol_run)
         words = docs.words(rows)
-        hashes, ellipses, bullet_lines, ellipsis_lines, n_lines = _symbols(docs, rows)
+        n_lines = np.where(rows, symbols.n_lines, 0)
         columns = [
             pa.array(runs, mask=~asked),
             pa.array(words.n_words, mask=~rows),
-            _ratio(words.word_chars, words.n_words),
-            _ratio(hashes, words.n_tokens),
-            _ratio(ellipses, words.n_tokens),
-            _ratio(bullet_lines, n_lines),
-            _ratio(ellipsis_lines, n_lines),
-            _ratio(words.n_alpha, words.n_tokens),
+            ratio(words.word_chars, words.n_words),
+            ratio(symbols.hashes, words.n_tokens),
+            ratio(symbols.ellipses, words.n_tokens),
+            ratio(symbols.bullet_lines, n_lines),
+            ratio(symbols.ellipsis_lines, n_lines),
+            ratio(words.n_alpha, words.n_tokens),
             pa.array(words.n_distinct(self.stop_words), mask=~rows),
         ]
         return pa.record_batch(columns, schema=_SCHEMA)
@@ -123,31 +120,3 @@ class GopherQuality(Filter[Docs]):
                 ("too_few_stop_words", below(m("n_stop_words"), self.min_stop_words)),
             ],
         )
-
-
-def _longest_runs(docs: Docs, rows: np.ndarray) -> np.ndarray:
-    """int64 [rows]: the longest run of symbols, 0 where `rows` is false."""
-    longest = np.zeros(len(docs), dtype=np.int64)
-    for row in np.flatnonzero(rows).tolist():
-        longest[row] = max((m.end() - m.start() for m in _SYMBOL_RUN.finditer(docs.strings[row])), default=0)
-    return longest
-
-
-def _symbols(docs: Docs, rows: np.ndarray) -> np.ndarray:
-    """int64 [5, rows]: hashes, ellipses, bullet lines, ellipsis lines, lines. Zero where `rows` is false."""
-    counts = np.zeros((len(docs), 5), dtype=np.int64)
-    for row in np.flatnonzero(rows).tolist():
-        text, lines = docs.strings[row], docs.lines(row)
-        ellipses = text.count("...") + text.count("…")
-        # Most texts have neither mark: then no line needs a look.
-        marked = "•" in text or "-" in text
-        bullet_lines = sum(line.lstrip().startswith(("•", "-")) for line in lines) if marked else 0
-        ellipsis_lines = sum(line.rstrip().endswith(("...", "…")) for line in lines) if ellipses else 0
-        counts[row] = text.count("#"), ellipses, bullet_lines, ellipsis_lines, len(lines)
-    return counts.T
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> pa.DoubleArray:
-    """`part / whole` in float64, null where `whole` is 0."""
-    defined = whole > 0
-    return pa.array(np.divide(part, whole, out=np.zeros(len(part)), where=defined), mask=~defined)

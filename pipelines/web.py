@@ -13,10 +13,16 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from gristmill.filters.base import Filter
+from gristmill.filters.c4 import C4Quality
+from gristmill.filters.datatrove_filter import DatatroveFilter
+from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.language import LanguageFilter
+from gristmill.filters.language_quality import LanguageQuality
+from gristmill.filters.repetition import GopherRepetition
 from gristmill.filters.signatures.minhash import MinHash
 from gristmill.filters.text.docs import Docs
+from gristmill.filters.url import UrlRules
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
@@ -34,21 +40,30 @@ from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.extract import Extract
 from gristmill.stages.text.screen import Screen
 
+_LATER = ("url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove")
+
 
 class WebRecipe(RecordRecipe):
     """What decides the data. Every key whose value is a filter is one, in the order of the keys.
 
     `survivor`: measures by which the best of near duplicates is chosen; the first that differs decides, the greater is
     better, with `-` before a name the smaller. `min_similarity`: estimated Jaccard similarity to a survivor from which
-    a record is dropped; None: sharing bands is enough. `paragraphs`, `minhash`: None leaves the step out.
+    a record is dropped; None: sharing bands is enough. A filter or step whose default is None, and `minhash`: None
+    leaves it out.
     """
 
     form: ClassVar[Form] = "documents"
 
     dataset: str = "web"
     extract: Extract = Extract()
+    url: UrlRules | None = None
     language: LanguageFilter = LanguageFilter()
-    gopher_quality: GopherQuality = GopherQuality()
+    gopher_repetition: GopherRepetition | None = None
+    gopher_quality: GopherQuality | None = GopherQuality()
+    c4_quality: C4Quality | None = None
+    fineweb_quality: FineWebQuality | None = None
+    language_quality: LanguageQuality | None = None
+    datatrove: DatatroveFilter | None = None
     exact: Exact = Exact()
     paragraphs: Paragraphs | None = None
     minhash: MinHash | None = MinHash()
@@ -86,20 +101,29 @@ class WebRecipe(RecordRecipe):
         return self
 
     def check(self, versions: Versions) -> None:
-        """Raises BadConfig for a language model that cannot be used, and for a measure that no filter takes."""
-        try:
-            self.language.check()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadConfig(f"recipe.language: {error}") from error
+        """Raises BadConfig for a language model, block list or filter that cannot be used, and for a measure that no
+        filter takes."""
+        for key, checked in (("language", self.language), ("url", self.url), ("datatrove", self.datatrove)):
+            try:
+                if checked is not None:
+                    checked.check()
+            except (OSError, ValueError, RuntimeError) as error:
+                raise BadConfig(f"recipe.{key}: {error}") from error
         measures = [N_WORDS, *self.screen.measures()]
         if unknown := sorted({name.removeprefix("-") for name in self.survivor} - set(measures)):
             known = ", ".join(measures)
             raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {known}")
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """Without the address of the language model as well: its bytes count."""
+        """Without the addresses of the language model and of block lists as well, whose bytes count, and without
+        filters that came later and are off: a recipe that does not use them is what it was before there were any."""
         kept = super().identity(suppression)
         del kept["language"]["model_path"]
+        for name in _LATER:
+            if kept[name] is None:
+                del kept[name]
+        if "url" in kept:
+            del kept["url"]["block_lists"]
         return kept
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:

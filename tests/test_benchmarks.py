@@ -71,9 +71,9 @@ def test_a_record_that_a_reader_misses_is_a_difference(monkeypatch: pytest.Monke
 
 
 def test_one_other_verdict_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = bench_gopher.by_gristmill
+    honest = bench_gopher.by_ours
     monkeypatch.setattr(
-        bench_gopher, "by_gristmill", lambda texts: [*honest(texts)[:-1], "gopher_quality.planted"] if texts else []
+        bench_gopher, "by_ours", lambda texts: [*honest(texts)[:-1], "gopher_quality.planted"] if texts else []
     )
     with pytest.raises(Differ, match="verdicts"):
         bench_gopher.run(tiny=True)

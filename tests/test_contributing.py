@@ -184,7 +184,7 @@ def test_a_filter_is_one_file_one_key_and_one_row(tree):
         add_line(file, behind, line)
         add_line(file, "from gristmill.filters.gopher import", "from gristmill.filters.shouting import Shouting")
     run(tree, sys.executable, "tests/conf_files.py", "--write")
-    assert '  shouting: {"max_capitals": 0.05}\n  exact:' in (tree / "conf" / "web.yaml").read_text()
+    assert '  shouting: {"max_capitals": 0.05}\n  c4_quality:' in (tree / "conf" / "web.yaml").read_text()
     run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(table))
     shipped = "tests/pipelines/test_config.py"
     run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", shipped, "-k", "shipped")

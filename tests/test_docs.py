@@ -143,7 +143,9 @@ def has_key(section: Any, parts: list[str]) -> bool:
             fields = {field.name: kinds[field.name] for field in dataclasses.fields(section)}
         if part not in fields:
             return False
-        section = fields[part]
+        kinds = [kind for kind in typing.get_args(fields[part]) if kind is not type(None)]
+        optional = type(None) in typing.get_args(fields[part]) and len(kinds) == 1
+        section = kinds[0] if optional else fields[part]
     return True
 
 

@@ -192,8 +192,8 @@ def sign(
 ) -> None:
     """Signs the texts `data[offsets[i]:offsets[i + 1]]`.
 
-    ascii_table: (codes, keeps), uint64 [128] each. alphabet: see `filters.text.alphabet.Alphabet`. permutations: (a,
-    b), uint32 [padded to a multiple of 4]. Fills signatures [documents, padded] and n_words [documents].
+    ascii_table: (codes, keeps), uint64 [128] each. alphabet: see `filters.signatures.alphabet.Alphabet`. permutations:
+    (a, b), uint32 [padded to a multiple of 4]. Fills signatures [documents, padded] and n_words [documents].
     """
     a, b = permutations
     words = np.empty(CHUNK + ngram + np.uint64(8), dtype=np.uint64)

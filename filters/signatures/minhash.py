@@ -1,7 +1,7 @@
 """MinHash signatures of texts, from Arrow buffers, in one compiled pass: words, shingles, least hashes.
 
-Words are runs of letters, marks and digits in any script (`filters.text.alphabet`), a shingle is `ngram` words in a
-row, and a signature is bit for bit what `datasketch.MinHash(scheme="affine32")` makes of the shingles' hashes, so
+Words are runs of letters, marks and digits in any script (`filters.signatures.alphabet`), a shingle is `ngram` words in
+a row, and a signature is bit for bit what `datasketch.MinHash(scheme="affine32")` makes of the shingles' hashes, so
 datasketch's LSH reads ours. Two texts agree in a value with the probability of their shingle sets' Jaccard similarity;
 they share a band with 1 - (1 - s^rows)^bands. Source: Broder 1997; defaults of datatrove 0.10.1,
 pipeline/dedup/minhash.py. `shingle_hashes` defines the hashes in plain Python; the kernel is held to it.
@@ -16,9 +16,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gristmill.filters.signatures.alphabet import ALONE, BREAK, DIGIT, NOTHING, meaning
 from gristmill.filters.signatures.compiled import kernels
 from gristmill.filters.signatures.tables import GOLDEN, MASK, SPLIT_A, SPLIT_B, buffers, folded, letter_code, sealed
-from gristmill.filters.text.alphabet import ALONE, BREAK, DIGIT, NOTHING, meaning
 
 MAX_VALUES, MAX_NGRAM = 1 << 14, 1 << 10
 

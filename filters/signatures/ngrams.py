@@ -1,7 +1,7 @@
 """Word n-grams of texts, hashed to 64 bits in one compiled pass: what two texts have in common, word for word.
 
-Words are those of `filters.text.alphabet`, lower case and without accents, but here every digit counts. The hash of a
-whole text is that of its words in order, so that texts that differ in case, spaces or punctuation alone are one.
+Words are those of `filters.signatures.alphabet`, lower case and without accents, but here every digit counts. The hash
+of a whole text is that of its words in order, so that texts that differ in case, spaces or punctuation alone are one.
 """
 
 from __future__ import annotations

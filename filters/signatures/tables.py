@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from gristmill.filters.text.alphabet import BREAK, DIGIT, KIND_SHIFT, LETTER, Alphabet, alphabet
+from gristmill.filters.signatures.alphabet import BREAK, DIGIT, KIND_SHIFT, LETTER, Alphabet, alphabet
 
 GOLDEN, SPLIT_A, SPLIT_B = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 MASK = (1 << 64) - 1

@@ -1,4 +1,4 @@
-"""A batch of documents, with what filters share computed at most once: Python strings, lines, words.
+"""A batch of documents, with what filters share computed at most once: strings, symbols, words.
 
 Everything is lazy, so that a filter pays only for what it looks at, and words are split only for the rows
 asked for (those of a filter's languages). Rows keep their order and number: a batch is never sliced by a
@@ -16,7 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.filters.text.words import Words, english_words
+from gristmill.filters.signatures.tables import buffers
+from gristmill.filters.text.batch import Words
+from gristmill.filters.text.measures import Symbols, symbols
+from gristmill.filters.text.words import english_words, plain_words
 
 
 class Docs:
@@ -44,8 +47,9 @@ class Docs:
         self.texts = texts
         self.urls = self._column("urls", urls)
         self._languages = self._column("languages", languages)
-        self._lines: list[list[str] | None] = [None] * len(texts)
         self._words: dict[bytes, Words] = {}
+        self._plain_words: dict[bytes, Words] = {}
+        self._symbols: dict[bytes, Symbols] = {}
 
     @classmethod
     def of(cls, rows: pa.RecordBatch) -> Self:
@@ -75,16 +79,14 @@ class Docs:
         self._languages = self._column("languages", labels)
 
     @cached_property
+    def buffers(self) -> tuple[np.ndarray, np.ndarray]:
+        """(offsets, int64 [rows + 1]; UTF-8 bytes) of the texts, as compiled kernels take them."""
+        return buffers("Docs", self.texts)
+
+    @cached_property
     def strings(self) -> list[str]:
         """The texts as Python strings, [rows]."""
         return self.texts.to_pylist()
-
-    def lines(self, row: int) -> list[str]:
-        """`str.splitlines()` of one text."""
-        lines = self._lines[row]
-        if lines is None:
-            lines = self._lines[row] = self.strings[row].splitlines()
-        return lines
 
     def rows_in(self, languages: Iterable[str]) -> np.ndarray:
         """Which documents are in one of these languages, bool [rows]; all of them if `languages` is empty.
@@ -103,14 +105,27 @@ class Docs:
         hit = pc.is_in(self._languages, value_set=pa.array(wanted, self._languages.type))
         return hit.to_numpy(zero_copy_only=False)
 
+    def symbols(self, rows: np.ndarray) -> Symbols:
+        """Symbols and lines of the documents where `rows` (bool [rows]) is true, else zeros."""
+        key = np.packbits(rows).tobytes()
+        if key not in self._symbols:
+            self._symbols[key] = symbols(self.buffers, rows)
+        return self._symbols[key]
+
     def words(self, rows: np.ndarray | None = None) -> Words:
         """English words of the documents where `rows` (bool [rows], None = all) is true, else none."""
         chosen = np.ones(len(self), dtype=bool) if rows is None else rows
         key = np.packbits(chosen).tobytes()
         if key not in self._words:
-            texts = [text if use else "" for text, use in zip(self.strings, chosen.tolist(), strict=True)]
-            self._words[key] = english_words().split(texts)
+            self._words[key] = english_words().split(self.texts, chosen)
         return self._words[key]
+
+    def plain_words(self, rows: np.ndarray) -> Words:
+        """Words as in any language (filters/text/plain.py) of the documents where `rows` (bool [rows]) is true."""
+        key = np.packbits(rows).tobytes()
+        if key not in self._plain_words:
+            self._plain_words[key] = plain_words().split(self.texts, rows)
+        return self._plain_words[key]
 
     def _column(self, name: str, values: pa.StringArray | None) -> pa.StringArray | None:
         if values is None:

@@ -1,222 +1,291 @@
-"""Exactly datatrove's English words, several times faster: a memo from run of non-whitespace to its tokens.
+"""Exactly datatrove's English words, many times faster: a memo from run of non-whitespace to its tokens.
 
-Natural text repeats its runs, so each distinct one is tokenised once in a process; a batch is then a
-dictionary lookup a run and numpy sums over per-run tables. Where neighbouring runs could change each other's
-tokens (filters/text/english.py; about one in ten thousand), the run is split again with its neighbours in sight
-and stands under another name. The memo is a cache of a pure function: it is bounded, and starts afresh when
+Natural text repeats its runs, so each distinct one is tokenised once in a process; a batch is then a look-up a run,
+compiled (`filters/text/word_kernels.py`). Where neighbouring runs could change each other's tokens
+(filters/text/english.py; about one in ten thousand), the run is split again with its neighbours in sight
+and stands under another number. The memo is a cache of a pure function: it is bounded, and starts afresh when
 it is full. Results do not depend on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain, repeat
-from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from gristmill.filters.signatures.ngrams import slices
+from gristmill.filters.signatures.tables import buffers, sealed
+from gristmill.filters.text.batch import Learned, Words, kernels
+from gristmill.filters.text.characters import flags
 from gristmill.filters.text.english import BREAKS_SPACY, English, english
+from gristmill.filters.text.plain import Plain
+from gristmill.filters.text.tables import Table
 
 MAX_RUNS = 1 << 18  # some 80 MB of memo, at the lengths of English web text
-MAX_CHARS = 1 << 24  # so that pages of base64 do not fill memory with few runs
-
-
-class Tables(NamedTuple):
-    """The memo as it was when a batch had been looked up. Arrays are indexed by run, or by token entry."""
-
-    n_tokens: np.ndarray  # int32
-    n_words: np.ndarray  # int32: tokens that are not only punctuation
-    word_chars: np.ndarray  # int32: characters of those
-    n_alpha: np.ndarray  # int32: tokens with a letter
-    starts: np.ndarray  # int64: where the run's tokens start in `token_ids`
-    token_ids: np.ndarray  # int32
-    runs_of: np.ndarray  # int32: the run of each entry of `token_ids`
-    vocabulary: dict[str, int]
-    spellings: list[str]
-
-
-class Words:
-    """The words of a batch of texts: sums are int64 [rows]."""
-
-    def __init__(self, tables: Tables, runs: np.ndarray, offsets: np.ndarray) -> None:
-        self._tables, self._runs, self._offsets = tables, runs, offsets
-        self.n_tokens = self._sum(tables.n_tokens)  # all tokens, punctuation too
-        self.n_words = self._sum(tables.n_words)  # tokens that are not only punctuation
-        self.word_chars = self._sum(tables.word_chars)  # characters of those
-        self.n_alpha = self._sum(tables.n_alpha)  # tokens with a letter
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def tokens(self, row: int) -> list[str]:
-        """The tokens of one text, as `datatrove.utils.text.split_into_words(text, "en")` gives them."""
-        t = self._tables
-        runs = self._runs[self._offsets[row] : self._offsets[row + 1]].tolist()
-        ids = chain.from_iterable(t.token_ids[t.starts[run] : t.starts[run] + t.n_tokens[run]] for run in runs)
-        return [t.spellings[i] for i in ids]
-
-    def n_distinct(self, vocabulary: Iterable[str]) -> np.ndarray:
-        """How many words of `vocabulary` are a token of each text, int64 [rows]; case matters."""
-        counts = np.zeros(len(self), dtype=np.int64)
-        words = list(dict.fromkeys(vocabulary))
-        for first in range(0, len(words), 64):
-            counts += np.bitwise_count(self._any_bits(words[first : first + 64]))
-        return counts
-
-    def _any_bits(self, words: Sequence[str]) -> np.ndarray:
-        """uint64 [rows]: bit i says whether `words[i]` (at most 64) is a token of the text."""
-        t = self._tables
-        bits = np.zeros(len(t.n_tokens), dtype=np.uint64)
-        for i, word in enumerate(words):
-            token = t.vocabulary.get(word)
-            if token is not None:
-                bits[t.runs_of[t.token_ids == token]] |= np.uint64(1 << i)
-        any_bits = np.zeros(len(self), dtype=np.uint64)
-        filled = np.flatnonzero(np.diff(self._offsets))
-        if len(filled):
-            any_bits[filled] = np.bitwise_or.reduceat(bits[self._runs], self._offsets[filled])
-        return any_bits
-
-    def _sum(self, table: np.ndarray) -> np.ndarray:
-        running = np.zeros(len(self._runs) + 1, dtype=np.int64)
-        np.cumsum(table[self._runs], out=running[1:])
-        return running[self._offsets[1:]] - running[self._offsets[:-1]]
+MAX_CHARS = 1 << 24  # bytes, so that pages of base64 do not fill memory with few runs
+RUNS, TOKENS, IDS, URLS = range(4)  # places in `counts`; the same in the kernels, as what follows
+OPEN, IS_URL, NO_URL, DONE = range(4)
+MERGES, SIGNED = 1, 2
+ROLE, OPENS, CHANGES, SIGN = 4, 1, 2, 4
+_RUN = re.compile(r"\S+")  # the same runs as the kernels find
+_HARD = (
+    "don't",
+    "U.S.",
+    "a.b.com/x?y",
+    "x@y.org",
+    "3km",
+    "12:30",
+    "(foo:)",
+    "e-mail--yes",
+    "John’s",
+    "…….",
+    "'s's",
+    "A$5",
+)
 
 
 class WordMemo:
-    """Splits texts into words. `max_runs`, `max_chars`: how much it may carry from batch to batch."""
+    """Splits texts into words. `max_runs`, `max_chars` (bytes): how much it may carry from batch to batch."""
 
-    def __init__(self, tokenizer: English, max_runs: int = MAX_RUNS, max_chars: int = MAX_CHARS) -> None:
-        from datatrove.utils.text import PUNCTUATION_SET
-
+    def __init__(self, tokenizer: English | Plain, max_runs: int = MAX_RUNS, max_chars: int = MAX_CHARS) -> None:
         self._tokenizer = tokenizer
-        self._punctuation = frozenset(PUNCTUATION_SET)
         self._max_runs, self._max_chars = max_runs, max_chars
         self._forget()
 
-    def split(self, texts: Sequence[str]) -> Words:
-        """Words of each text, in order."""
-        if len(self._ids) > self._max_runs or self._chars > self._max_chars:
-            self._forget()
-        # Texts with this string are split by datatrove itself, and enter as if each token were a run.
-        whole = {row for row, text in enumerate(texts) if BREAKS_SPACY in text}
-        runs = [
-            self._as_runs([[token] for token in self._tokenizer.whole(text)]) if row in whole else text.split()
-            for row, text in enumerate(texts)
-        ]
-        flat = list(chain.from_iterable(runs))
-        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in runs], out=offsets[1:])
-        ids = self._look_up(flat)
-        for row, members in self._seams(flat, ids, offsets).items():
-            if row not in whole:
-                changed = self._tokenizer.in_context(texts[row], [i - int(offsets[row]) for i in members])
-                ids[members] = self._look_up(self._as_runs(changed))
-        return Words(self._tables(), ids, offsets)
-
-    def _forget(self) -> None:
-        self._ids: dict[str, int] = {}
-        self._chars = 0
-        self._vocabulary: dict[str, int] = {}
-        self._spellings: list[str] = []
-        self._token_facts = _Rows(3)  # is a word, characters if so, has a letter
-        self._run_facts = _Rows(4)  # tokens, words, characters of words, tokens with a letter
-        self._token_ids = _Rows(2)  # token, run
-        self._marked = _Rows(1)
-
-    def _look_up(self, runs: Sequence[str]) -> np.ndarray:
-        ids = np.fromiter(map(self._ids.get, runs, repeat(-1)), dtype=np.int32, count=len(runs))
-        missing = np.flatnonzero(ids < 0).tolist()
-        if missing:
-            new = list(dict.fromkeys(runs[i] for i in missing))
-            tokens = self._tokenizer.tokens(new)
-            self._learn(new, tokens, [self._tokenizer.marked(*pair) for pair in zip(new, tokens, strict=True)])
-            ids[missing] = [self._ids[runs[i]] for i in missing]
-        return ids
-
-    def _seams(self, flat: list[str], ids: np.ndarray, offsets: np.ndarray) -> dict[int, list[int]]:
-        """Marked runs that have a neighbour that could change their tokens: row to indices in `flat`."""
-        rows: dict[int, list[int]] = {}
-        edges = set(offsets.tolist())
-        seam = self._tokenizer.seam
-        for i in np.flatnonzero(self._marked.view[ids, 0]).tolist():
-            left = i not in edges and seam(flat[i - 1], flat[i])
-            if left or (i + 1 not in edges and seam(flat[i], flat[i + 1])):
-                rows.setdefault(int(np.searchsorted(offsets, i, side="right")) - 1, []).append(i)
-        return rows
-
-    def _as_runs(self, tokens: Sequence[Sequence[str]]) -> list[str]:
-        """Learns runs with these tokens, and returns names for them. No run of a text starts with a space."""
-        names = [" " + " ".join(run) for run in tokens]
-        new = {name: run for name, run in zip(names, tokens, strict=True) if name not in self._ids}
-        self._learn(list(new), list(new.values()), [False] * len(new))
-        return names
-
-    def _learn(self, runs: Sequence[str], tokens: Sequence[Sequence[str]], marked: Sequence[bool]) -> None:
-        flat = list(chain.from_iterable(tokens))
-        new = [token for token in dict.fromkeys(flat) if token not in self._vocabulary]
-        self._vocabulary.update(zip(new, range(len(self._spellings), len(self._spellings) + len(new)), strict=True))
-        self._spellings += new
-        self._token_facts.extend([self._facts(token) for token in new])
-
-        first = len(self._ids)
-        self._ids.update(zip(runs, range(first, first + len(runs)), strict=True))
-        self._chars += sum(map(len, runs))
-        sizes = np.array([len(run) for run in tokens], dtype=np.int32)
-        token_ids = np.array([self._vocabulary[token] for token in flat], dtype=np.int32)
-        run_of = np.repeat(np.arange(len(runs), dtype=np.int32), sizes)
-        sums = np.zeros((len(runs), 3), dtype=np.int32)
-        np.add.at(sums, run_of, self._token_facts.view[token_ids])
-        self._run_facts.extend(np.column_stack([sizes, sums]))
-        self._token_ids.extend(np.column_stack([token_ids, run_of + first]))
-        self._marked.extend([[flag] for flag in marked])
-
-    def _facts(self, token: str) -> tuple[bool, int, bool]:
-        word = not self._punctuation.issuperset(token)
-        return word, len(token) if word else 0, token.isalpha() or any(map(str.isalpha, token))
-
-    def _tables(self) -> Tables:
-        facts = self._run_facts.view
-        n_tokens, n_words, word_chars, n_alpha = (np.ascontiguousarray(facts[:, i]) for i in range(4))
-        token_ids, runs_of = (np.ascontiguousarray(self._token_ids.view[:, i]) for i in range(2))
-        starts = np.cumsum(n_tokens, dtype=np.int64) - n_tokens
-        return Tables(
-            n_tokens,
-            n_words,
-            word_chars,
-            n_alpha,
-            starts,
-            token_ids,
-            runs_of,
-            self._vocabulary,
-            self._spellings,
-        )
-
-
-class _Rows:
-    """An int32 array [rows, columns] that grows at its end."""
-
-    def __init__(self, columns: int) -> None:
-        self._room = np.zeros((1024, columns), dtype=np.int32)
-        self._used = 0
+    @property
+    def n_runs(self) -> int:
+        """Runs that it knows."""
+        return int(self._counts[RUNS])
 
     @property
-    def view(self) -> np.ndarray:
-        return self._room[: self._used]
+    def n_bytes(self) -> int:
+        """Bytes of the runs that it knows."""
+        return int(self._runs[2][self.n_runs])
 
-    def extend(self, rows: Sequence[Sequence[int]] | np.ndarray) -> None:
-        end = self._used + len(rows)
-        if end > len(self._room):
-            grown = np.zeros((max(end, 2 * len(self._room)), self._room.shape[1]), dtype=np.int32)
-            grown[: self._used] = self.view
-            self._room = grown
-        if len(rows):
-            self._room[self._used : end] = rows
-        self._used = end
+    def split(self, texts: pa.StringArray | Sequence[str], wanted: np.ndarray | None = None) -> Words:
+        """Words of each text, in order; of those that are not `wanted` (bool [rows]; None: all are) none."""
+        if self.n_runs > self._max_runs or self.n_bytes > self._max_chars:
+            self._forget()
+        array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+        offsets, data = buffers("WordMemo", array)
+        asked = np.ones(len(array), bool) if wanted is None else wanted.copy()
+        # Texts with this string are split by datatrove itself, and enter as if all their tokens were one run.
+        breaks = [] if isinstance(self._tokenizer, Plain) else _breaks(array)
+        whole = {row: array[row].as_py() for row in breaks if asked[row]}
+        asked[list(whole)] = False
+        runs, ends = self._look_up(offsets, data, sealed(asked))
+        self._resplit(array, runs, ends)
+        for row, text in whole.items():
+            run = self._as_run(tuple(english().whole(text)))
+            runs = np.insert(runs, ends[row], run).astype(np.int32)
+            ends[row + 1 :] += 1
+        learned = Learned(self.bounds, self.token_ids, self.tokens, self.facts, self.polynomials)
+        return Words(learned, (offsets, data), runs, ends, whole)
+
+    def _forget(self) -> None:
+        self._counts = np.zeros(4, np.int64)
+        self._runs, self.tokens = _empty_table(), _empty_table()
+        self.facts, self.polynomials = np.zeros((1024, 5), np.int32), np.zeros((1024, 2), np.uint64)
+        self.bounds, self._states = np.zeros((1024, 2), np.int64), np.zeros(1024, np.uint8)
+        self.token_ids = np.zeros(1024, np.int32)
+        self._marked = np.zeros(1024, bool)
+        self._unmerged: dict[int, list[str]] = {}  # tokens of runs in which some merged, as they were
+        self._named: dict[tuple[str, ...], int] = {}  # runs that stand for tokens, and in no table
+        # Those that have a part in special cases are the first tokens, so that the kernels know them by their numbers.
+        rules = self._tokenizer
+        roles = [(OPENS, {pair[0] for pair in rules.pairs}), (CHANGES, rules.changing), (SIGN, rules.signs)]
+        parts = sorted({part for _, parts in roles for part in parts} | {pair[1] for pair in rules.pairs})
+        numbers = dict(zip(parts, self._learn(parts).tolist(), strict=True))
+        for bit, members in roles:
+            for part in members:
+                self.facts[numbers[part], ROLE] |= bit
+        self._pairs = sealed(np.array(sorted(numbers[a] << 32 | numbers[b] for a, b in rules.pairs), np.int64))
+
+    def _look_up(self, offsets: np.ndarray, data: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of all runs, end to end, and how many stand before each text, of texts that hold no BREAKS_SPACY."""
+        ends = np.zeros(len(offsets), np.int64)
+        parts = [np.zeros(0, np.int32)]
+        for rows in slices(np.diff(offsets)):
+            starts, some_asked = sealed(offsets[rows.start : rows.stop + 1]), sealed(asked[rows])
+            counted = np.zeros(len(starts), np.int64)
+            kernels().count_runs(starts, data, some_asked, flags(), counted)
+            ids = np.zeros(int(counted[-1]), np.int32)
+            first = self.n_runs
+            self._room_for_runs(len(ids), int(starts[-1] - starts[0]))
+            kernels().look_up(starts, data, some_asked, flags(), self._runs, self._counts, ids)
+            self._split(first)
+            parts.append(ids)
+            ends[rows.start + 1 : rows.stop + 1] = ends[rows.start] + counted[1:]
+        return np.concatenate(parts), ends
+
+    def _split(self, first: int) -> None:
+        """Learns the tokens of the runs from this number on."""
+        end, starts = self.n_runs, self._runs[2]
+        if first == end:
+            return
+        self._room_for_tokens(int(starts[end] - starts[first]))
+        verdicts = np.zeros(end, np.uint8)
+        cores = np.zeros((end - first, 3), np.int64)
+        self._kernel(first, verdicts, cores)
+        asked = cores[: self._counts[URLS]].copy()
+        if len(asked):
+            verdicts[:] = DONE
+            stored = self._runs[3]
+            for run, at, stop in asked.tolist():
+                core = stored[at:stop].tobytes().decode()
+                verdicts[run] = IS_URL if self._tokenizer.is_url(core) else NO_URL
+            self._kernel(first, verdicts, cores)
+        for run in (np.flatnonzero(self._states[first:end]) + first).tolist():
+            self._merge(run)
+
+    def _kernel(self, first: int, verdicts: np.ndarray, cores: np.ndarray) -> None:
+        known, spans = (self.facts, self.polynomials), (self.bounds, self._states)
+        rules = tuple(self._tokenizer.rules)
+        texts = (isinstance(self._tokenizer, Plain), first, sealed(verdicts), self._runs, flags(), rules, self._pairs)
+        kernels().split(*texts, self.tokens, known, spans, self.token_ids, self._counts, cores)
+
+    def _merge(self, run: int) -> None:
+        """Merges the tokens of a run that may, and marks it if a neighbour could change that."""
+        tokens = self._tokens_of(run)
+        if self._states[run] & MERGES:
+            merged = [token for token, _ in self._tokenizer.merged(tokens, [0] * len(tokens))]
+            if merged != tokens:
+                self._unmerged[run] = tokens
+                self.bounds[run] = self._counts[IDS], len(merged)
+                self._learn(merged)
+                tokens = merged
+        self._marked[run] = self._tokenizer.marked(self._run(run), tokens)
+
+    def _resplit(self, texts: pa.Array, runs: np.ndarray, ends: np.ndarray) -> None:
+        """Splits runs again whose neighbours could change their tokens; puts their new numbers in `runs`."""
+        edges = set(ends.tolist())
+        rows: dict[int, list[int]] = {}
+        seam = self._tokenizer.seam
+        for i in np.flatnonzero(self._marked[runs]).tolist():
+            here = self._run(runs[i])
+            left = i not in edges and seam(self._run(runs[i - 1]), here)
+            if left or (i + 1 not in edges and seam(here, self._run(runs[i + 1]))):
+                rows.setdefault(int(np.searchsorted(ends, i, side="right")) - 1, []).append(i)
+        for row, members in rows.items():
+            text, first = texts[row].as_py(), int(ends[row])
+            spans = [match.span() for match in _RUN.finditer(text)]
+            own = runs[first : int(ends[row + 1])].copy()
+            for i in members:
+                runs[i] = self._as_run(self._in_context(text, spans, own, i - first))
+
+    def _in_context(self, text: str, spans: list[tuple[int, int]], runs: np.ndarray, place: int) -> tuple[str, ...]:
+        """Tokens of a run of a text, given by its place, as the other runs leave them."""
+        reach = self._tokenizer.reach
+        first, last = max(place - reach, 0), min(place + reach, len(spans) - 1)
+        tokens: list[str | None] = []
+        owners: list[int] = []
+        for at in range(first, last + 1):
+            if at > first and text[spans[at - 1][1] : spans[at][0]] != " ":
+                tokens.append(None)
+                owners.append(-1)
+            own = self._unmerged.get(int(runs[at])) or self._tokens_of(int(runs[at]))
+            tokens += own
+            owners += [at] * len(own)
+        return tuple(token for token, owner in self._tokenizer.merged(tokens, owners) if owner == place)
+
+    def _as_run(self, tokens: tuple[str, ...]) -> int:
+        """The number of a run with these tokens, which no text finds."""
+        if tokens not in self._named:
+            self._room_for_runs(1, 0)
+            run = self.n_runs
+            self._runs[1][run], self._runs[2][run + 1] = 0, self._runs[2][run]
+            self._counts[RUNS] += 1
+            self.bounds[run] = self._counts[IDS], len(tokens)
+            self._learn(tokens)
+            self._named[tokens] = run
+        return self._named[tokens]
+
+    def _learn(self, tokens: Sequence[str]) -> np.ndarray:
+        """The numbers of these tokens, which are appended to those of all runs."""
+        if not tokens:
+            return np.zeros(0, np.int32)
+        encoded = [token.encode() for token in tokens]
+        ends = np.cumsum([len(data) for data in encoded]).astype(np.int64)
+        self._room_for_tokens(sum(map(len, encoded)))
+        data = sealed(np.frombuffer(b"".join(encoded), np.uint8))
+        before = int(self._counts[IDS])
+        known = (self.facts, self.polynomials)
+        kernels().learn(data, sealed(ends), flags(), self.tokens, known, self.token_ids, self._counts)
+        return self.token_ids[before : before + len(tokens)].copy()
+
+    def _room_for_runs(self, runs: int, data: int) -> None:
+        """So many more runs, of so many bytes."""
+        self._runs = _with_room(self._runs, self.n_runs, runs, data)
+        end = self.n_runs + runs
+        self.bounds, self._states = _grown(self.bounds, end), _grown(self._states, end)
+        self._marked = _grown(self._marked, end)
+
+    def _room_for_tokens(self, data: int) -> None:
+        """The tokens of runs of so many bytes: few are of a single byte."""
+        count, more = int(self._counts[TOKENS]), min(data, data // 2 + 256)
+        self.tokens = _with_room(self.tokens, count, more, data)
+        self.facts, self.polynomials = _grown(self.facts, count + more), _grown(self.polynomials, count + more)
+        self.token_ids = _grown(self.token_ids, int(self._counts[IDS]) + data)
+
+    def _run(self, run: int) -> str:
+        _, _, starts, stored = self._runs
+        return stored[starts[run] : starts[run + 1]].tobytes().decode()
+
+    def _tokens_of(self, run: int) -> list[str]:
+        _, _, starts, stored = self.tokens
+        at, size = self.bounds[run].tolist()
+        return [stored[starts[n] : starts[n + 1]].tobytes().decode() for n in self.token_ids[at : at + size].tolist()]
+
+
+def _empty_table() -> Table:
+    return np.full(1024, -1, np.int32), np.zeros(512, np.uint64), np.zeros(513, np.int64), np.zeros(8192, np.uint8)
+
+
+def _with_room(table: Table, count: int, more: int, data: int) -> Table:
+    """The table of `count` entries with room for `more`, of so many bytes; at most half of its slots are used."""
+    slots, hashes, starts, stored = table
+    if len(slots) < 2 * (count + more):
+        slots = np.full(1 << (2 * (count + more)).bit_length(), -1, np.int32)
+        kernels().rehash(hashes, count, slots)
+    hashes, starts = _grown(hashes, count + more), _grown(starts, count + more + 1)
+    return slots, hashes, starts, _grown(stored, int(starts[count]) + data)
+
+
+def _grown(array: np.ndarray, rows: int) -> np.ndarray:
+    """The array, or a larger copy with so many rows at least; new ones are zero."""
+    if len(array) >= rows:
+        return array
+    larger = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def _breaks(texts: pa.Array) -> list[int]:
+    """The rows of texts that hold BREAKS_SPACY."""
+    rows: list[int] = pc.indices_nonzero(pc.match_substring(texts, BREAKS_SPACY)).to_pylist()
+    return rows
 
 
 @lru_cache(maxsize=1)
 def english_words() -> WordMemo:
-    """The memo of this process."""
+    """The memo of this process. Raises RuntimeError if spaCy, as it is installed, splits some runs otherwise."""
+    memo = WordMemo(english())
+    runs = [chunk for chunk in (*english().specials, *_HARD) if chunk.split() == [chunk]]
+    words = memo.split(runs)
+    for row, (run, tokens) in enumerate(zip(runs, english().by_spacy(runs), strict=True)):
+        if words.tokens(row) != tokens:
+            raise RuntimeError(
+                f"spaCy's English tokenizer splits {run!r} into {tokens}, and ours into {words.tokens(row)}; "
+                "filters/text/english.py does not fit this version of spaCy"
+            )
     return WordMemo(english())
+
+
+@lru_cache(maxsize=1)
+def plain_words() -> WordMemo:
+    """The memo of this process for words of any language."""
+    return WordMemo(Plain())

@@ -102,8 +102,14 @@ class Screen(Stage[ScreenPayload], Generic[B]):
         columns["reason"] = reason
         table = pa.table(columns)
         for row in table.filter(pc.is_valid(reason)).to_pylist():
-            fates.add(row, "dropped", row["reason"], row.get(self._evidence.get(row["reason"], "")))
+            fate = "quarantined" if row["reason"] in self._failures else "dropped"
+            fates.add(row, fate, row["reason"], row.get(self._evidence.get(row["reason"], "")))
         return table
+
+    @cached_property
+    def _failures(self) -> frozenset[str]:
+        """Reasons that quarantine."""
+        return frozenset(f"{filter_.name}.{reason}" for filter_ in self.filters for reason in filter_.failures)
 
     @cached_property
     def _evidence(self) -> dict[str, str]:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from minhash_texts import ANY_TEXT, sign
 
+from gristmill.filters.signatures import alphabet
 from gristmill.filters.signatures.minhash import MinHash, words
-from gristmill.filters.text import alphabet
 
 
 @pytest.mark.parametrize(

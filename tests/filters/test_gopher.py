@@ -13,7 +13,8 @@ from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.bench_gopher import REASONS, by_datatrove
+from benchmarks.datatrove_filters import QUALITY as REASONS
+from benchmarks.datatrove_filters import by_datatrove as verdicts_of_datatrove
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.text.docs import Docs
 
@@ -24,6 +25,10 @@ WORDS += ["wheel", "the", "of", "12", "3.5", "naïve", "中文"]
 def docs(texts: list[str], languages: list[str | None] | None = None) -> Docs:
     labels = None if languages is None else pa.array(languages, pa.string())
     return Docs(pa.array(texts, pa.string()), languages=labels)
+
+
+def by_datatrove(texts: list[str], oracle: GopherQualityFilter) -> list[str | None]:
+    return verdicts_of_datatrove("gopher_quality", texts, oracle)
 
 
 def judge(texts: list[str], **thresholds: object) -> list[str | None]:

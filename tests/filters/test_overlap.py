@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from gristmill.filters.overlap import Finder, HeldOut, Overlap, Texts
 from gristmill.filters.signatures import ngrams as ngrams_module
+from gristmill.filters.signatures.alphabet import ALONE, BREAK, DIGIT, NOTHING, meaning
 from gristmill.filters.signatures.ngrams import ngrams
 from gristmill.filters.signatures.tables import GOLDEN, MASK, SPLIT_A, SPLIT_B, letter_code
-from gristmill.filters.text.alphabet import ALONE, BREAK, DIGIT, NOTHING, meaning
 
 
 def words(text: str) -> list[str]:
