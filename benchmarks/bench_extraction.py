@@ -29,7 +29,7 @@ def run(tiny: bool) -> Report:
     pages = marked_pages(SHARED) if is_real else generated()
     methods = ["trained", "resiliparse", *(["trafilatura"] if find_spec("trafilatura") else [])]
     warm()
-    rounds = 1 if tiny else 5
+    rounds = 1 if tiny else 2  # trafilatura takes its time
     arms = {method: Arm(partial(texts_by, method, pages)) for method in methods}
     times = contest(arms, rounds, partial(check, pages))
     quality = {method: asdict(score(pages, times.outcomes[method])) for method in methods} if is_real else {}
