@@ -1,6 +1,8 @@
 """Features of a block: what it is, where it stands, and what stands around it.
 
 No logarithm is taken anywhere: a forest asks only what is greater, and counts are exact on every machine.
+
+long: 170 features, group by group.
 """
 
 from __future__ import annotations

@@ -83,14 +83,23 @@ def line_break(data: Any, at: Any, row: Any, run: Any, out: Any, end: Any, table
 
 @register_jitable
 def formula(
-    data: Any, tag: Any, span: Any, found: Any, row: Any, run: Any, out: Any, end: Any, tables: Any, automaton: Any
+    data: Any,
+    tag: Any,
+    span: Any,
+    attributes_read: Any,
+    row: Any,
+    run: Any,
+    out: Any,
+    end: Any,
+    tables: Any,
+    automaton: Any,
 ) -> Any:
     """The formula that an <img>, <math> or <script> is, once. Returns (where reading goes on, the output's end).
 
-    span: (end of the start tag, its end tag or 0). found: what `read_attributes` returned.
+    span: (end of the start tag, its end tag or 0). attributes_read: what `markup.read_attributes` returned.
     """
     at, close = span
-    _, bits, start, stop, is_tex, is_display, _, _ = found
+    _, bits, start, stop, is_tex, is_display, _, _ = attributes_read
     if tag == tree.IMG:
         is_formula = start < stop and ((bits >> c.FORMULA_BIT) & 1 or markup.has_command(data, start, stop))
         if is_formula and run[c.FORMULA_END] != end:  # the picture behind MathML shows the same
@@ -175,8 +184,8 @@ def segment(
         if is_closing:
             at = markup.skip_attributes(data, name_end)
         else:
-            found = markup.read_attributes(data, name_end, attributes)
-            at, bits, closes_itself = found[0], found[1], found[7]
+            attributes_read = markup.read_attributes(data, name_end, attributes)
+            at, bits, closes_itself = attributes_read[0], attributes_read[1], attributes_read[7]
             is_math = tag == tree.MATH and counts[tree.MATH] == 0
             close = np.int64(0)
             if (look & c.IS_RAW or is_math) and not never_closed[tag] and not closes_itself:
@@ -184,7 +193,9 @@ def segment(
                 never_closed[tag] = close == len(data)
                 run[c.STEPS] += close - min(at, len(data))
             if is_shown and (tag == tree.IMG or (tag == SCRIPT and close) or (is_math and 0 < close < len(data))):
-                at, end = formula(data, tag, (at, close), found, blocks[count], run, out, end, tables, attributes)
+                at, end = formula(
+                    data, tag, (at, close), attributes_read, blocks[count], run, out, end, tables, attributes
+                )
             if look & c.IS_RAW:
                 if close and (close < len(data) or tag == SCRIPT or tag == STYLE):
                     at = close

@@ -1,4 +1,7 @@
-"""The trained extractor: what it keeps as it stands, what it leaves out, and that no page makes it slow or silent."""
+"""The trained extractor: what it keeps as it stands, what it leaves out, and that no page makes it slow or silent.
+
+long: tables of pages, one row a kind.
+"""
 
 from __future__ import annotations
 
@@ -394,8 +397,8 @@ def test_a_model_is_stored_and_read_back() -> None:
     assert model.stored(written) == content
     read = model.parsed(content)
     assert read.share == 0.35
-    for ours, theirs in ((read.first, written.first), (read.second, written.second)):
-        assert [array.tolist() for array in ours] == [array.tolist() for array in theirs]
+    for forest_read, forest_written in ((read.first, written.first), (read.second, written.second)):
+        assert [array.tolist() for array in forest_read] == [array.tolist() for array in forest_written]
 
 
 def test_a_model_of_another_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
