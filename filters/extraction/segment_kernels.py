@@ -21,7 +21,8 @@ N_TAGS = len(TAGS)
 @register_jitable
 def begin_block(row: Any, run: Any, end: Any) -> None:
     """An empty row for the text that comes next."""
-    row[:] = 0
+    for column in range(c.BLOCK_COLUMNS):
+        row[column] = 0
     row[c.START] = end
     row[c.HASH] = text.FNV_START
     run[c.PENDING] = run[c.IN_WORD] = run[c.PHRASE] = 0
@@ -174,7 +175,7 @@ def segment(
             elif is_shown:
                 end = text.put_space(run, out, end)
                 out[end] = text.LESS
-                text.put_text(blocks[count], run, out, end, end + 1, tables, False)
+                text.put_text(blocks[count], run, out, end, end + 1, *tables[0], tables[1], False)
                 end += 1
             continue
         name_end = markup.name_end(data, name)

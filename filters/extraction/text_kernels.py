@@ -137,12 +137,12 @@ def end_word(row: Any, run: Any, stop_words: Any) -> None:
 
 
 @register_jitable
-def put_white(byte: Any, row: Any, run: Any, out: Any, end: Any, tables: Any, is_pre: Any) -> Any:
+def put_white(
+    byte: Any, row: Any, run: Any, out: Any, end: Any, after: Any, groups: Any, stop_words: Any, space: Any, is_pre: Any
+) -> Any:
     """White space: written as it is in <pre>, else due before what comes next. Returns where the output ends."""
-    phrases, stop_words, _ = tables
     end_word(row, run, stop_words)
-    after, groups, classes = phrases
-    state = after[run[c.PHRASE], classes[SPACE]]
+    state = after[run[c.PHRASE], space]
     run[c.PHRASE] = state
     row[c.LEXICON] |= groups[state]
     if not is_pre:
@@ -154,13 +154,23 @@ def put_white(byte: Any, row: Any, run: Any, out: Any, end: Any, tables: Any, is
 
 
 @register_jitable
-def put_text(row: Any, run: Any, out: Any, start: Any, end: Any, tables: Any, is_link: Any) -> None:
-    """Counts the character out[start:end], which is no white space.
+def put_text(
+    row: Any,
+    run: Any,
+    out: Any,
+    start: Any,
+    end: Any,
+    after: Any,
+    groups: Any,
+    classes: Any,
+    stop_words: Any,
+    is_link: Any,
+) -> None:
+    """Counts the character out[start:end], which is no white space. Tables come one by one: taking a tuple apart for
+    each character would be most of the work.
 
     long: one character's counts, in the innermost loop.
     """
-    phrases, stop_words, _ = tables
-    after, groups, classes = phrases
     state, text_hash = run[c.PHRASE], row[c.HASH]
     for at in range(start, end):
         byte = out[at]
@@ -197,6 +207,36 @@ def put_text(row: Any, run: Any, out: Any, start: Any, end: Any, tables: Any, is
 
 
 @register_jitable
+def put_letters(
+    data: Any, at: Any, row: Any, run: Any, out: Any, end: Any, after: Any, groups: Any, classes: Any, is_link: Any
+) -> Any:
+    """The ASCII letters from `at` on, as `put_text` would, but with the state in registers: most of a page's text.
+    Returns where they end, in the page and in the output."""
+    start, capitals, lexicon = end, 0, np.int64(0)
+    state, text_hash, word_hash = np.int64(run[c.PHRASE]), row[c.HASH], run[c.WORD_HASH]
+    while at < len(data) and KINDS[data[at]] == LETTER:
+        byte = data[at]
+        out[end] = byte
+        state = np.int64(after[state, classes[byte]])
+        lexicon |= groups[state]
+        lower = np.int64(LOWER[byte])
+        text_hash = (text_hash ^ lower) * FNV_PRIME
+        word_hash = (word_hash ^ lower) * FNV_PRIME
+        capitals += byte < 97
+        at += 1
+        end += 1
+    run[c.PHRASE], run[c.WORD_HASH], run[c.IN_WORD] = state, word_hash, 1
+    row[c.HASH] = text_hash
+    row[c.LEXICON] |= lexicon
+    row[c.CAPITALS] += capitals
+    row[c.LETTERS] += end - start
+    row[c.CHARS] += end - start
+    row[c.LINK_CHARS] += (end - start) * is_link
+    row[c.LAST] = 0
+    return at, end
+
+
+@register_jitable
 def put_space(run: Any, out: Any, end: Any) -> Any:
     """The space that is due, if there is. Returns where the output ends."""
     if run[c.PENDING]:
@@ -211,24 +251,31 @@ def read_text(
     data: Any, at: Any, row: Any, run: Any, out: Any, end: Any, tables: Any, is_link: Any, is_pre: Any, is_plain: Any
 ) -> Any:
     """Text from `at` to the next tag. Returns where it ends, in the page and in the output."""
+    phrases, stop_words, entities = tables
+    after, groups, classes = phrases
+    space = classes[SPACE]
     while at < len(data) and (data[at] != LESS or is_plain):
         byte = data[at]
         kind = KINDS[byte]
+        if kind == LETTER:
+            end = put_space(run, out, end)
+            at, end = put_letters(data, at, row, run, out, end, after, groups, classes, is_link)
+            continue
         at += 1
         if kind == WHITE:
-            end = put_white(byte, row, run, out, end, tables, is_pre)
+            end = put_white(byte, row, run, out, end, after, groups, stop_words, space, is_pre)
             continue
         if kind == CONTROL:
             continue
         point = np.int64(-1)
         if byte == AMPERSAND:
-            point, at = entity(data, at, tables[2])
+            point, at = entity(data, at, entities)
         elif byte == 0xC2 and at < len(data) and (data[at] == 0xA0 or data[at] == 0xAD):
             point = np.int64(data[at])
             at += 1
         if point >= 0:
             if point == 0xA0 or (point < 128 and KINDS[point] == WHITE):
-                end = put_white(np.uint8(SPACE), row, run, out, end, tables, is_pre)
+                end = put_white(np.uint8(SPACE), row, run, out, end, after, groups, stop_words, space, is_pre)
                 continue
             if point == 0xAD or point == 0x200B or point == 0xFEFF or point < 32 or point == 127:
                 continue
@@ -239,7 +286,7 @@ def read_text(
         else:
             out[end] = byte
             end += 1
-        put_text(row, run, out, start, end, tables, is_link)
+        put_text(row, run, out, start, end, after, groups, classes, stop_words, is_link)
     return at, end
 
 

@@ -130,7 +130,8 @@ def open_node(tag: Any, bits: Any, stack: Any, depth: Any, nodes: Any, count: An
     if count == len(nodes):
         return parent, count
     node = nodes[count]
-    node[:] = 0
+    for column in range(c.NODE_COLUMNS):
+        node[column] = 0
     node[c.N_PARENT], node[c.N_TAG], node[c.N_OWN] = parent, tag, bits
     node[c.N_INHERITED] = stack[depth - 1, c.S_INHERITED] | bits
     node[c.N_DEPTH] = nodes[parent, c.N_DEPTH] + 1
@@ -148,7 +149,8 @@ def open_element(
         run[c.BEYOND] += 1
         return depth, count
     above, entry = stack[depth - 1], stack[depth]
-    entry[:] = above
+    for column in range(c.STACK_COLUMNS):  # an assignment of slices would ask first whether they overlap
+        entry[column] = above[column]
     entry[c.S_TAG] = tag
     entry[c.S_ITEMS] = 0
     counts[tag] += 1
