@@ -12,7 +12,7 @@ import io
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,13 +57,11 @@ def parsed(content: bytes) -> Model:
 
 def stored(model: Model) -> bytes:
     """The model's file: the same bytes for the same model (numpy writes no dates into it)."""
-    arrays = {
-        f"{name}{n}": array
-        for name, forest in (("a", model.first), ("b", model.second))
-        for n, array in enumerate(forest)
-    }
+    arrays: dict[str, Any] = {"share": np.float64(model.share), "words": np.str_(vocabulary_digest())}
+    for name, forest in (("a", model.first), ("b", model.second)):
+        arrays |= {f"{name}{n}": array for n, array in enumerate(forest)}
     target = io.BytesIO()
-    np.savez_compressed(target, share=np.float64(model.share), words=np.str_(vocabulary_digest()), **arrays)
+    np.savez_compressed(target, **arrays)
     return target.getvalue()
 
 

@@ -199,7 +199,7 @@ def segment(
                 )
             if look & c.IS_RAW:
                 if close and (close < len(data) or tag == SCRIPT or tag == STYLE):
-                    at = close
+                    at = close  # type: ignore[assignment]  # numba knows one integer
                 run[c.STEPS] += at - before
                 continue
         run[c.STEPS] += at - before
