@@ -2,6 +2,8 @@
 
 As all kernels here it is compiled by whoever imports it (`segment_kernels.py`). Integers are signed, since numba turns
 uint64 with int64 into floats; hashes wrap around.
+
+long: what happens to a character, in one place.
 """
 
 from __future__ import annotations
