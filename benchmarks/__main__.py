@@ -20,6 +20,7 @@ from benchmarks.harness import Differ, Figure, Report, measured, measured_alone
 NAMES = (
     "gopher",
     "containers",
+    "extraction",
     "ledger",
     "pipeline",
     "minhash",

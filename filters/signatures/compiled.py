@@ -39,16 +39,20 @@ def kernels() -> Kernels:
     return Kernels(**load(SOURCE, Kernels._fields))
 
 
-def load(path: Path, names: Collection[str] | None = None) -> dict[str, Callable[..., Any]]:
+def load(
+    path: Path, names: Collection[str] | None = None, uses: Collection[Path] = ()
+) -> dict[str, Callable[..., Any]]:
     """Compiles the functions that a source file's `SIGNATURES` name (name -> numba signature), or finds them compiled.
-    `names`: only these, since each takes seconds; None: all.
+    `names`: only these, since each takes seconds; None: all. `uses`: the files of ours that the file imports, with all
+    that they import: they are compiled into it, so that their bytes count like its own.
 
-    The file imports nothing of ours: it runs from a copy, as the module `gristmill_` + its stem, which has to be its
-    own. Whatever it needs comes in as arguments. The caller keeps the result: each call loads anew.
+    The file runs from a copy, as the module `gristmill_` + its stem, which has to be its own. Whatever else it needs
+    comes in as arguments. The caller keeps the result: each call loads anew.
     """
     source = path.read_bytes()
+    used = [other.read_bytes() for other in sorted(uses)]
     try:
-        return _compiled(_imported(_published(cache_folder(), path.name, source)), names, cache=True)
+        return _compiled(_imported(_published(cache_folder(), path.name, source, used)), names, cache=True)
     except Exception as error:  # whatever a cache can do (not writable, full, damaged); a fault of ours raises again
         log.warning(
             "gristmill's compiled kernels cannot be kept in %s (%s: %s), so this process compiles them for itself, for "
@@ -68,9 +72,9 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache").absolute() / "gristmill"
 
 
-def _published(folder: Path, name: str, source: bytes) -> Path:
+def _published(folder: Path, name: str, source: bytes, used: Collection[bytes] = ()) -> Path:
     """The path of this source in the cache, where it is put in one step if it is not there."""
-    path = folder / "kernels" / _digest(source) / name
+    path = folder / "kernels" / _digest(source, used) / name
     if path.is_file() and path.read_bytes() == source:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +88,7 @@ def _published(folder: Path, name: str, source: bytes) -> Path:
     return path
 
 
-def _digest(source: bytes) -> str:
+def _digest(source: bytes, used: Collection[bytes] = ()) -> str:
     """Names all that decides the machine code, so that a folder never has to hold two forms of a function."""
     import llvmlite.binding
     import numba
@@ -92,6 +96,7 @@ def _digest(source: bytes) -> str:
 
     parts = (
         source.hex(),
+        *(other.hex() for other in used),
         sys.implementation.cache_tag,
         platform.machine(),
         numba.__version__,

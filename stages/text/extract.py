@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill.filters.extraction.extractor import VERSION as EXTRACTOR_VERSION
+from gristmill.filters.extraction.model import digest as model_digest
 from gristmill.lake.accounts import ledger
-from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
 from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
 from gristmill.stages.core.fates import Fates
-from gristmill.stages.core.work import Outcome
+from gristmill.stages.core.work import Outcome, stage_id
 from gristmill.stages.read.reading import RECORD, Reading, ReadPayload, ReadStage, content_hash, judged, keys_of
 from gristmill.stages.read.rows import Rows
 from gristmill.stages.text.charset import decode
@@ -87,6 +89,13 @@ class Extract(ReadStage):
             raise ValueError(f"truncated={self.truncated!r}: one of {', '.join(TRUNCATED)}")
         if self.seconds_per_record is not None and not self.seconds_per_record > 0:
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
+
+    def identity(self) -> tuple[StageId, ...]:
+        # What the trained extractor learned decides as a threshold does; the other extractors are code.
+        if self.html.method != "trained":
+            return (stage_id(self),)
+        model = StageId(name="extraction_model", version=EXTRACTOR_VERSION, config={"sha256": model_digest()})
+        return (stage_id(self), model)
 
     def records(self, store: Store, payload: ReadPayload) -> Reading:
         """The texts of a chunk (SCHEMA), and the fates of its records that have none."""

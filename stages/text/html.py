@@ -1,25 +1,37 @@
 """HTML: what is a page, and its text.
 
-Extraction is resiliparse's: at 1/12 of trafilatura's time it misses less and keeps more boilerplate. Where it takes a
-whole page for boilerplate, the text is that of the whole page, and says so. Of the text only newlines and control
-characters are changed (no NFC: what the page wrote is what is judged, hashed and kept). A formula comes once: as TeX
-where the page has TeX, as OpenWebMath and its like have formulas. Everything here is one pass over its input; what
-takes the parser more than that is counted before, and refused.
+Three extractors by name: resiliparse's, trafilatura's, and our own trained one (`filters.extraction`), which goes over
+a page's bytes once; docs/extraction.md has what each keeps and misses, and how long it takes. Where one takes a whole
+page for boilerplate, the text is that of the whole page, and says so. Of the text only newlines and control characters
+are changed (no NFC: what the page wrote is what is judged, hashed and kept). A formula comes once: as TeX where the
+page has TeX, as OpenWebMath and its like have formulas. Ours is one pass over its input, whatever the page; what takes
+resiliparse's parser more than that is counted before, and refused; trafilatura has the deadline of its record.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from resiliparse.extract.html2text import extract_plain_text
 
+from gristmill.filters.extraction.extractor import main_text, whole_text
 from gristmill.stages.text import complexity
 from gristmill.stages.text.charset import BOMS
 from gristmill.stages.text.formulas import RENDERED, once
 
-METHODS = ("resiliparse",)
+METHODS = ("resiliparse", "trained", "trafilatura")
+OPTIONS = {
+    "resiliparse": frozenset(
+        {"preserve_formatting", "list_bullets", "alt_texts", "links", "form_fields", "noscript", "comments"}
+    ),
+    "trained": frozenset({"list_bullets"}),
+    "trafilatura": frozenset(),
+}
+"""Switches that an extractor has, beside `main_content`; the others stay as they are by default."""
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _NEWLINE = re.compile("[\r\x85\u2028\u2029](?:(?<=\r)\n)?")  # one set at its start is searched for fastest
 _MATH = re.compile("<(?:math|MATH)")
@@ -41,10 +53,11 @@ _SNIFF = re.compile(
 @dataclass(frozen=True)
 class ExtractConfig:
     """`main_content`: without navigation, sidebars, footers. `max_nesting`: how deep blocks may stand in one another
-    (time grows with its square: 0.05 s at 2,000, 12 s at 20,000; browsers stop at 512). The others are resiliparse's.
+    for resiliparse (time grows with its square: 0.05 s at 2,000, 12 s at 20,000; browsers stop at 512). The others are
+    resiliparse's; of these the trained extractor has `list_bullets`. trafilatura leaves out comments of readers.
     """
 
-    method: Literal["resiliparse"] = "resiliparse"
+    method: Literal["resiliparse", "trained", "trafilatura"] = "resiliparse"
     main_content: bool = True
     preserve_formatting: bool = True
     list_bullets: bool = True
@@ -63,6 +76,12 @@ class ExtractConfig:
                 raise ValueError(f"{name}={value!r}: true or false is needed")
         if self.max_nesting < 1:
             raise ValueError(f"max_nesting={self.max_nesting}: at least 1")
+        for option in fields(self):
+            is_switch = option.name not in ("method", "main_content", "max_nesting", *OPTIONS[self.method])
+            if is_switch and getattr(self, option.name) != option.default:
+                raise ValueError(f"{option.name}={getattr(self, option.name)}: {self.method} has no such switch")
+        if self.method == "trafilatura" and find_spec("trafilatura") is None:
+            raise ValueError("method='trafilatura' needs trafilatura: pip install 'gristmill[trafilatura]'")
 
 
 def is_html(content_type: str | None, head: bytes) -> bool:
@@ -101,13 +120,17 @@ def page_text(html: str, config: ExtractConfig) -> PageText:
 
 
 def extract(html: str, config: ExtractConfig) -> str:
-    """What resiliparse takes for the text, lines ended by one newline and not by blanks; "" when there is none.
+    """What the extractor takes for the text, lines ended by one newline and not by blanks; "" when there is none.
 
     Raises TooComplex.
     """
+    return clean(_EXTRACTORS[config.method](html, config))
+
+
+def _by_resiliparse(html: str, config: ExtractConfig) -> str:
     complexity.check(html, config.max_nesting)
     formulas = _MATH.search(html) is not None
-    text = extract_plain_text(
+    text: str = extract_plain_text(
         once(html) if formulas else html,
         preserve_formatting=config.preserve_formatting,
         main_content=config.main_content,
@@ -119,7 +142,28 @@ def extract(html: str, config: ExtractConfig) -> str:
         comments=config.comments,
         skip_elements=RENDERED if formulas else None,
     )
-    return clean(text)
+    return text
+
+
+def _by_model(html: str, config: ExtractConfig) -> str:
+    text = main_text if config.main_content else whole_text
+    return text(html, config.list_bullets)
+
+
+def _by_trafilatura(html: str, config: ExtractConfig) -> str:
+    """What it takes for the main text; of a page of which it takes nothing, and where all is asked for, all of it."""
+    import trafilatura  # an extra
+
+    if config.main_content:
+        return trafilatura.extract(html, include_comments=False) or ""
+    return whole_text(html, config.list_bullets)
+
+
+_EXTRACTORS: dict[str, Callable[[str, ExtractConfig], str]] = {
+    "resiliparse": _by_resiliparse,
+    "trained": _by_model,
+    "trafilatura": _by_trafilatura,
+}
 
 
 def clean(text: str) -> str:

@@ -95,7 +95,7 @@ def test_every_mistake_has_a_line():
         ("recipe.extract.http_statuses=[200, ok]", "recipe.extract.http_statuses.1: .*integer.* found 'ok'"),
         (
             "recipe.extract.html.method=magic",
-            "recipe.extract.html.method: Input should be 'resiliparse', found 'magic'",
+            "recipe.extract.html.method: Input should be 'resiliparse', 'trained' or 'trafilatura', found 'magic'",
         ),
         ("recipe.extract.seconds_per_record=0", "recipe.extract: seconds_per_record=0.0: more than 0"),
         ("recipe.extract.seconds_per_record=.inf", "recipe.extract.seconds_per_record: .*finite number, found inf"),

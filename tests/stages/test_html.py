@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import hashlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gristmill.filters.extraction.model import SHIPPED
 from gristmill.stages.text.complexity import TooComplex
+from gristmill.stages.text.extract import Extract
 from gristmill.stages.text.html import ExtractConfig, PageText, clean, extract, is_html, page_text
 
 
@@ -93,6 +96,49 @@ def test_clean_is_idempotent_and_storable(text) -> None:
     once = clean(text)
     assert clean(once) == once
     assert not set(once) & set("\r\0\x85\u2028")
+
+
+@pytest.mark.parametrize("method", ["trained", "trafilatura"])
+def test_extractors_by_name(method) -> None:
+    if method == "trafilatura":
+        pytest.importorskip("trafilatura", reason="an extra")
+    text, whole = page_text(PAGE * 3, ExtractConfig(method=method))
+    assert "The second one & more." in text and "About us" not in text and not whole
+    everything = page_text(PAGE, ExtractConfig(method=method, main_content=False)).text
+    assert "About us" in everything and "The first paragraph" in everything and "var x" not in everything
+    assert page_text("<html><body></body></html>", ExtractConfig(method=method)) == PageText("")
+
+
+def test_what_the_model_keeps_nothing_of_is_taken_whole_and_says_so(monkeypatch) -> None:
+    monkeypatch.setattr("gristmill.stages.text.html.main_text", lambda page, items: " \n")
+    assert page_text("<p>All there is.", ExtractConfig(method="trained")) == PageText("All there is.", whole=True)
+
+
+def test_the_model_is_part_of_what_the_stage_is(monkeypatch) -> None:
+    by_rules, by_model = Extract(), Extract(html=ExtractConfig(method="trained"))
+    assert [part.name for part in by_rules.identity()] == ["extract"]
+    stage, model = by_model.identity()
+    assert stage.config["html"]["method"] == "trained" and model.name == "extraction_model"
+    assert model.config == {"sha256": hashlib.sha256(SHIPPED.read_bytes()).hexdigest()}
+    monkeypatch.setattr("gristmill.stages.text.extract.model_digest", lambda: "another")
+    assert by_model.identity() != (stage, model) and by_rules.identity() == Extract().identity()
+
+
+def test_trafilatura_is_asked_for_where_it_is_missing(monkeypatch) -> None:
+    monkeypatch.setattr("gristmill.stages.text.html.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'gristmill\[trafilatura\]'"):
+        ExtractConfig(method="trafilatura")
+
+
+@pytest.mark.parametrize(
+    ("switch", "method"),
+    [({"links": True}, "trained"), ({"comments": False}, "trained"), ({"alt_texts": True}, "trained")],
+)
+def test_a_switch_that_an_extractor_does_not_have_is_refused(switch, method) -> None:
+    (name,) = switch
+    with pytest.raises(ValueError, match=f"{name}=.*: {method} has no such switch"):
+        ExtractConfig(method=method, **switch)
+    assert ExtractConfig(method=method, list_bullets=False).list_bullets is False
 
 
 @pytest.mark.parametrize("wrong", [{"method": "trafilatur"}, {"links": "yes"}, {"main_content": 1}, {"max_nesting": 0}])

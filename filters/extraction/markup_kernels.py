@@ -1,0 +1,223 @@
+"""Markup: comments, tags with their attributes, and elements that are passed over whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from gristmill.filters.extraction import columns as c
+from gristmill.filters.extraction.text_kernels import (
+    FNV_PRIME,
+    FNV_START,
+    KINDS,
+    LESS,
+    LETTER,
+    LOWER,
+    WHITE,
+    value_of,
+)
+
+GREATER, SLASH, EQUALS, QUOTE, APOSTROPHE, DASH, EXCLAMATION, QUESTION, BACKSLASH = (
+    ord(mark) for mark in ">/=\"'-!?\\"
+)
+
+
+def _key(name: str) -> np.int64:
+    return np.int64(int.from_bytes(name.encode()[:8], "little"))
+
+
+# Names of attributes by their first eight bytes, as `name_key` has them.
+CLASS, ID, ROLE, ITEMPROP, STYLE = (_key(name) for name in ("class", "id", "role", "itemprop", "style"))
+HIDDEN, ARIA_HIDDEN, ALT, ALTTEXT = (_key(name) for name in ("hidden", "aria-hidden", "alt", "alttext"))
+TYPE, ENCODING, DISPLAY = (_key(name) for name in ("type", "encoding", "display"))
+
+
+@register_jitable
+def position(data: Any, at: Any, byte: Any) -> Any:
+    """Where a byte stands next, or the length of the page."""
+    while at < len(data) and data[at] != byte:
+        at += 1
+    return at
+
+
+@register_jitable
+def after_comment(data: Any, at: Any) -> Any:
+    """Where a comment ends whose `!`, `?` or `/` stands at `at`; one that is not closed takes all the rest."""
+    if data[at] != EXCLAMATION or at + 2 >= len(data) or data[at + 1] != DASH or data[at + 2] != DASH:
+        return position(data, at, GREATER) + 1
+    at += 3
+    if at < len(data) and data[at] == GREATER:
+        return at + 1
+    while at + 2 < len(data):
+        if data[at] == DASH and data[at + 1] == DASH:
+            if data[at + 2] == GREATER:
+                return at + 3
+            if data[at + 2] == EXCLAMATION and at + 3 < len(data) and data[at + 3] == GREATER:
+                return at + 4
+        at += 1
+    return len(data)
+
+
+@register_jitable
+def name_end(data: Any, at: Any) -> Any:
+    """Where the name of a tag ends that begins at `at`."""
+    while at < len(data) and KINDS[data[at]] != WHITE and data[at] != SLASH and data[at] != GREATER:
+        at += 1
+    return at
+
+
+@register_jitable
+def tag_of(data: Any, at: Any, end: Any, tags: Any) -> Any:
+    """The number of the tag of this name, 0 if it is none that matters."""
+    key = FNV_START
+    for place in range(at, end):
+        key = (key ^ np.int64(LOWER[data[place]])) * FNV_PRIME
+    return max(value_of(tags, key), np.int64(0))
+
+
+@register_jitable
+def closing_tag(data: Any, at: Any, name: Any, end: Any) -> Any:
+    """Where `</` and the name data[name:end] stand next from `at`; the length of the page if nowhere."""
+    size = end - name
+    while at + 2 + size <= len(data):
+        if data[at] == LESS and data[at + 1] == SLASH:
+            same = 0
+            while same < size and LOWER[data[at + 2 + same]] == LOWER[data[name + same]]:
+                same += 1
+            behind = at + 2 + size
+            if same == size and (behind == len(data) or KINDS[data[behind]] != LETTER):
+                return at
+        at += 1
+    return np.int64(len(data))
+
+
+@register_jitable
+def words_in(data: Any, start: Any, stop: Any, attributes: Any) -> Any:
+    """Which groups of words stand in the value of an attribute: bits. All that is no letter is one separator."""
+    after, groups, classes = attributes
+    separator = 26
+    state = np.int64(after[0, separator])
+    last, bits = separator, np.int64(0)
+    for at in range(start, stop):
+        kind = classes[data[at]]
+        if kind == separator and last == separator:
+            continue
+        state = np.int64(after[state, kind])
+        bits |= groups[state]
+        last = kind
+    if last != separator:
+        bits |= groups[after[state, separator]]
+    return bits
+
+
+@register_jitable
+def has_tex(data: Any, start: Any, stop: Any) -> Any:
+    """Whether a type says TeX: `math/tex`, `math/tex; mode=display`, `application/x-tex`, `LaTeX`."""
+    for at in range(start, stop - 2):
+        if LOWER[data[at]] == 116 and LOWER[data[at + 1]] == 101 and LOWER[data[at + 2]] == 120:
+            if at + 3 == stop or KINDS[data[at + 3]] != LETTER:
+                return True
+    return False
+
+
+@register_jitable
+def has_command(data: Any, start: Any, stop: Any) -> Any:
+    """Whether a text has a TeX command: a backslash with a letter behind it."""
+    for at in range(start, stop - 1):
+        if data[at] == BACKSLASH and KINDS[data[at + 1]] == LETTER:
+            return True
+    return False
+
+
+@register_jitable
+def attribute(data: Any, at: Any) -> Any:
+    """An attribute that begins at `at`: (its name's first bytes, start and stop of its value, where it ends)."""
+    key, length = np.int64(0), 0
+    while at < len(data):
+        byte = data[at]
+        if KINDS[byte] == WHITE or byte == EQUALS or byte == GREATER or (byte == SLASH and length > 0):
+            break
+        if length < 8:
+            key |= np.int64(LOWER[byte]) << (8 * length)
+        length += 1
+        at += 1
+    while at < len(data) and KINDS[data[at]] == WHITE:
+        at += 1
+    if at >= len(data) or data[at] != EQUALS:
+        return key, at, at, at
+    at += 1
+    while at < len(data) and KINDS[data[at]] == WHITE:
+        at += 1
+    if at < len(data) and (data[at] == QUOTE or data[at] == APOSTROPHE):
+        stop = position(data, at + 1, data[at])
+        return key, at + 1, stop, stop + 1
+    start = at
+    while at < len(data) and KINDS[data[at]] != WHITE and data[at] != GREATER:
+        at += 1
+    return key, start, at, at
+
+
+@register_jitable
+def read_attributes(data: Any, at: Any, automaton: Any) -> Any:
+    """Attributes up to the end of the tag: (where it ends, bits of words, its TeX: start, stop, is_tex, is_display,
+    is_hidden, closes_itself). The end is behind the page where the tag has none."""
+    bits, tex_start, tex_stop = np.int64(0), np.int64(0), np.int64(0)
+    is_tex = is_display = is_hidden = closes_itself = False
+    while at < len(data) and data[at] != GREATER:
+        byte = data[at]
+        if KINDS[byte] == WHITE or byte == SLASH:
+            closes_itself = byte == SLASH
+            at += 1
+            continue
+        closes_itself = False
+        key, start, stop, at = attribute(data, at)
+        stop = min(stop, len(data))
+        if key == CLASS or key == ID or key == ROLE or key == ITEMPROP or key == STYLE:
+            bits |= words_in(data, start, stop, automaton)
+        elif key == HIDDEN:
+            is_hidden = True
+        elif key == ARIA_HIDDEN:
+            is_hidden = is_hidden or (start < stop and LOWER[data[start]] == 116)
+        elif key == ALT or key == ALTTEXT:
+            tex_start, tex_stop = np.int64(start), np.int64(stop)
+        elif key == TYPE or key == ENCODING:
+            if has_tex(data, start, stop):
+                is_tex = True
+                is_display = LOWER[data[stop - 1]] == 121  # mode=display
+        elif key == DISPLAY:
+            is_display = start < stop and LOWER[data[start]] == 98  # block
+    if is_hidden:
+        bits |= 1 << c.HIDDEN_BIT
+    return at + 1, bits, tex_start, tex_stop, is_tex, is_display, is_hidden, closes_itself
+
+
+@register_jitable
+def skip_attributes(data: Any, at: Any) -> Any:
+    """Where a tag ends whose attributes do not matter: that of an end tag."""
+    while at < len(data) and data[at] != GREATER:
+        if KINDS[data[at]] == WHITE or data[at] == SLASH:
+            at += 1
+        else:
+            at = attribute(data, at)[3]
+    return at + 1
+
+
+@register_jitable
+def annotation_of(data: Any, at: Any, stop: Any, automaton: Any) -> Any:
+    """Start and stop of the TeX that MathML in data[at:stop] has beside it; (0, 0) where it has none."""
+    name = b"annotation"
+    while at + len(name) + 1 < stop:
+        if data[at] == LESS and LOWER[data[at + 1]] == 97:
+            same = 0
+            while same < len(name) and LOWER[data[at + 1 + same]] == name[same]:
+                same += 1
+            if same == len(name):
+                start, _, _, _, is_tex, _, _, _ = read_attributes(data, at + 1 + same, automaton)
+                end = position(data, start, LESS)
+                if is_tex and start < end < stop:
+                    return np.int64(start), np.int64(end)
+                at = end - 1
+        at += 1
+    return np.int64(0), np.int64(0)
