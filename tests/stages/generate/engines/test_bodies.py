@@ -53,9 +53,9 @@ def test_what_is_packed_is_unpacked_no_further_than_allowed() -> None:
     ("body", "coding", "failure"),
     [
         (answer("fine"), "gzip", "garbage"),
-        (gzip.compress(answer("fine"))[:-4], "gzip", "half_body"),
+        (gzip.compress(answer("fine"), mtime=0)[:-4], "gzip", "half_body"),
         (answer("fine"), "zebra", "garbage"),
-        (gzip.compress(gzip.compress(answer("fine"))), "gzip, gzip", "garbage"),
+        (gzip.compress(gzip.compress(answer("fine"), mtime=0), mtime=0), "gzip, gzip", "garbage"),
     ],
 )
 def test_what_cannot_be_unpacked_is_a_failure(body: bytes, coding: str, failure: str) -> None:
