@@ -98,14 +98,24 @@ def test_clean_is_idempotent_and_storable(text) -> None:
     assert not set(once) & set("\r\0\x85\u2028")
 
 
-@pytest.mark.parametrize("method", ["trained", "trafilatura"])
+PLACES = "".join(
+    f"<p>The {place} stood for many years, and this says in some detail what became of it, and why it took so long.</p>"
+    for place in ("harbour", "bridge", "orchard", "library")
+)
+ARTICLE = (
+    "<html><head><title>Title</title></head><body><nav><ul><li><a href='/'>Home</a></li><li><a href='/us'>About us</a>"
+    f"</li></ul></nav><article><h1>Four places</h1>{PLACES}<p>The last one &amp; more.</p></article>"
+    "<footer><a href='/imprint'>Imprint</a></footer><script>var x = 1</script></body></html>"
+)
+
+
+@pytest.mark.parametrize("method", ["resiliparse", "trained", "trafilatura"])
 def test_extractors_by_name(method) -> None:
-    if method == "trafilatura":
-        pytest.importorskip("trafilatura", reason="an extra")
-    text, whole = page_text(PAGE * 3, ExtractConfig(method=method))
-    assert "The second one & more." in text and "About us" not in text and not whole
-    everything = page_text(PAGE, ExtractConfig(method=method, main_content=False)).text
-    assert "About us" in everything and "The first paragraph" in everything and "var x" not in everything
+    text, whole = page_text(ARTICLE, ExtractConfig(method=method))
+    lines = [line for line in text.splitlines() if line]
+    assert lines[0] == "Four places" and lines[-1] == "The last one & more." and len(lines) == 6 and not whole
+    everything = page_text(ARTICLE, ExtractConfig(method=method, main_content=False)).text
+    assert "About us" in everything and "The bridge" in everything and "var x" not in everything
     assert page_text("<html><body></body></html>", ExtractConfig(method=method)) == PageText("")
 
 
