@@ -128,6 +128,7 @@ def test_an_interrupt_that_a_library_turns_into_its_own_error_is_an_interrupt(mo
             raise error from None
 
     before = [(each, signal.getsignal(each)) for each in (signal.SIGTERM, signal.SIGINT)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
     monkeypatch.setattr(command, "run_pipeline", library)
     monkeypatch.setattr(command, "open_lake", lambda uri: None)
     try:
