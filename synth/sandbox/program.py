@@ -19,7 +19,7 @@ from typing import Any
 from gristmill.synth.sandbox import kernel
 from gristmill.synth.sandbox.isolation import Limits
 from gristmill.synth.sandbox.jail import map_identity
-from gristmill.synth.sandbox.values import BadMessage, decode, encode, receive, send
+from gristmill.synth.sandbox.values import MUTABLE, BadMessage, decode, encode, receive, send
 
 _ITEMS = 1_000_000
 """Items of an iterator that are passed at most."""
@@ -154,11 +154,11 @@ class Program:
             if request is None:
                 return
             try:
-                reply = {"ok": encode(self.answer(request), self.handle)}
+                reply = self.answer(request)
             except BadMessage as error:
                 reply = {"limit": str(error)}
             except BaseException as error:  # the program's, SystemExit too: whoever called it is told
-                reply = {"raised": [type(error).__name__, _message(error)]}
+                reply = {"raised": [type(error).__name__, _message(error), _base(error)]}
             try:
                 send(self.channel, reply, self.longest)
             except BadMessage as error:
@@ -169,8 +169,20 @@ class Program:
         self.objects.append(value)
         return len(self.objects) - 1
 
-    def answer(self, request: dict[str, Any]) -> Any:
-        """What a request asks for. Raises whatever the program raises."""
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a request. Raises whatever the program raises; BadMessage for a value that is too deep."""
+        if request["do"] != "call":
+            return {"ok": encode(self.value(request), self.handle)}
+        arguments = [decode(argument, self.objects.__getitem__) for argument in request["arguments"]]
+        named = {name: decode(value, self.objects.__getitem__) for name, value in request["named"].items()}
+        value = self.objects[request["object"]](*arguments, **named)
+        given = [*arguments, *named.values()]
+        if value is None and any(isinstance(argument, MUTABLE) for argument in given):
+            return {"changed": [encode(argument, self.handle) for argument in given]}
+        return {"ok": encode(value, self.handle)}
+
+    def value(self, request: dict[str, Any]) -> Any:
+        """What a request that is no call asks for. Raises whatever the program raises."""
         kind = request["do"]
         if kind == "load":
             exec(compile(request["source"], "<program>", "exec"), self.names)
@@ -181,9 +193,6 @@ class Program:
             return self.names[request["name"]]
         target = self.objects[request["object"]]
         arguments = [decode(argument, self.objects.__getitem__) for argument in request["arguments"]]
-        if kind == "call":
-            named = {name: decode(value, self.objects.__getitem__) for name, value in request["named"].items()}
-            return target(*arguments, **named)
         return _OPERATIONS[kind](target, *arguments)
 
 
@@ -196,11 +205,23 @@ def _items(target: Any) -> list[Any]:
     return items
 
 
+def _next(target: Any) -> list[Any]:
+    try:
+        return [next(target)]
+    except StopIteration:
+        return []
+
+
 _OPERATIONS: dict[str, Any] = {
-    "get": getattr, "set": setattr, "items": _items, "length": len, "truth": bool, "text": str, "float": float,
-    "index": int, "item": lambda target, key: target[key], "equal": lambda target, other: target == other,
-    "less": lambda target, other: target < other,
+    "get": getattr, "set": setattr, "items": _items, "next": _next, "length": len, "truth": bool, "text": str,
+    "float": float, "index": int, "item": lambda target, key: target[key],
+    "equal": lambda target, other: target == other, "less": lambda target, other: target < other,
 }  # fmt: skip
+
+
+def _base(error: BaseException) -> str:
+    """The name of the exception of Python's own that this is or derives from."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
 
 
 def _message(error: BaseException) -> str:

@@ -9,151 +9,61 @@ from __future__ import annotations
 
 import ast
 import builtins
-import contextlib
+import importlib
 import os
 import random
 import signal
 import socket
+import sys
 from typing import Any
 
 from gristmill.synth.sandbox.isolation import Limits
 from gristmill.synth.sandbox.nursery import End, Nursery, NurseryLost, give_up_rights
 from gristmill.synth.sandbox.program import Entry, Setting, close_all_but
-from gristmill.synth.sandbox.values import BadMessage, decode, encode, receive, send
+from gristmill.synth.sandbox.remote import OverLimit, ProgramGone, Remote
+from gristmill.synth.sandbox.values import BadMessage, receive, send
 
 ENTRIES = (Entry(True, True), Entry(False, True), Entry(True, False), Entry(False, False))
 """From the best. Only root has a uid to drop."""
-
-
-class ProgramGone(Exception):
-    """The program's process ended, or closed its channel."""
-
-
-class OverLimit(Exception):
-    """A value was larger than is passed."""
-
-
-class Remote:
-    """The program, seen from the tests."""
-
-    def __init__(self, channel: socket.socket, longest: int) -> None:
-        self.channel, self.longest = channel, longest
-
-    def ask(self, **request: Any) -> Any:
-        """The value of an answer. Raises what the program raised, marked as the program's."""
-        try:
-            send(self.channel, request, self.longest)
-        except ConnectionError:
-            raise ProgramGone from None
-        except BadMessage as error:
-            raise OverLimit(str(error)) from None
-        reply = receive(self.channel, self.longest)
-        if reply is None:
-            raise ProgramGone
-        if not isinstance(reply, dict) or len(reply) != 1:
-            raise BadMessage("no reply")
-        ((kind, content),) = reply.items()
-        if kind == "ok":
-            return decode(content, lambda number: Handle(self, number))
-        if kind == "limit":
-            raise OverLimit(str(content)[:200])
-        if kind == "raised":
-            raise _raised(content)
-        raise BadMessage("no reply")
-
-    def ask_object(self, kind: str, number: int, *arguments: Any, named: dict[str, Any] | None = None) -> Any:
-        """Asks for something of an object."""
-        plain = [encode(argument, _number) for argument in arguments]
-        more = {name: encode(value, _number) for name, value in (named or {}).items()}
-        return self.ask(do=kind, object=number, arguments=plain, named=more)
-
-
-def _number(value: Any) -> int:
-    if isinstance(value, Handle):
-        return int(object.__getattribute__(value, "_number"))
-    raise OverLimit(f"a test passes a {type(value).__name__}, which is no plain data")
-
-
-def _raised(content: Any) -> Exception:
-    """An exception of the program as one of Python's own of that name, if there is one; marked as the program's."""
-    name, message = content if isinstance(content, list) and len(content) == 2 else ("Exception", "")
-    text = f"{name}: {message}"[:300]
-    error, kind = Exception(text), getattr(builtins, str(name), None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
-        with contextlib.suppress(TypeError):  # UnicodeDecodeError wants more than a message
-            error = kind(str(message))
-    error.__dict__["from_program"] = text
-    return error
-
-
-class Handle:
-    """An object of the program. What is asked of it is asked there, so it can say of itself whatever it likes."""
-
-    def __init__(self, remote: Remote, number: int) -> None:
-        object.__setattr__(self, "_remote", remote)
-        object.__setattr__(self, "_number", number)
-
-    def _ask(self, kind: str, *arguments: Any, named: dict[str, Any] | None = None) -> Any:
-        remote = object.__getattribute__(self, "_remote")
-        return remote.ask_object(kind, object.__getattribute__(self, "_number"), *arguments, named=named)
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self._ask("call", *arguments, named=named)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._ask("get", name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._ask("set", name, value)
-
-    def __iter__(self) -> Any:
-        return iter(self._ask("items"))
-
-    def __len__(self) -> int:
-        return int(self._ask("length"))
-
-    def __bool__(self) -> bool:
-        return self._ask("truth") is True
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._ask("item", key)
-
-    def __contains__(self, item: Any) -> bool:
-        return any(item == own for own in self)  # compared here: what it is asked for may be an expected value
-
-    def __str__(self) -> str:
-        return str(self._ask("text"))
-
-    def __float__(self) -> float:
-        return float(self._ask("float"))
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Handle):
-            return self._ask("equal", other) is True
-        return False  # an object that says of itself that it equals an expected value is not that value
-
-    def __lt__(self, other: object) -> bool:
-        return self._ask("less", other) is True if isinstance(other, Handle) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 class Names(dict[str, Any]):
     """The names of the tests: what they define, else what the program defines, else Python's own.
 
     `replaced`: the names of Python's own that a program may stand in for; another that it defines is not the tests'
-    (`def set(items): return 1` makes no two sets equal).
+    (`def set(items): return 1` makes no two sets equal). `modules`: those that the tests judge by, whoever imports
+    them: `math.isclose(f(2), 1.41)`, asked of the program, would tell it what is expected, and believe it.
     """
 
-    def __init__(self, remote: Remote, replaced: frozenset[str]) -> None:
+    def __init__(self, remote: Remote, replaced: frozenset[str], modules: frozenset[str]) -> None:
         super().__init__({"__name__": "tests", "__builtins__": builtins})
-        self.remote, self.replaced = remote, replaced
+        self.remote, self.replaced, self.modules = remote, replaced, modules
         self.programs = frozenset[str]()
 
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name) and not (name in self.programs and name in self.replaced):
             raise KeyError(name)
+        if name in self.modules:
+            return importlib.import_module(_ALIASES.get(name, name))
         return self.remote.ask(do="name", name=name)
+
+
+def _nodes(work: dict[str, Any]) -> list[ast.AST]:
+    """What the tests of a problem consist of; nothing of tests that do not run, which decide nothing."""
+    try:
+        trees = [ast.parse(text) for text in (work["prelude"], *work["tests"])]
+    except (SyntaxError, ValueError):
+        return []
+    return [node for tree in trees for node in ast.walk(tree)]
+
+
+def used_modules(work: dict[str, Any]) -> frozenset[str]:
+    """The names of modules that the tests of a problem use as such (`math.isclose`), and that they do not test."""
+    nodes = _nodes(work)
+    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    owners = [node.value for node in nodes if isinstance(node, ast.Attribute)]
+    used = {owner.id for owner in owners if isinstance(owner, ast.Name)}
+    return frozenset(used & {*sys.stdlib_module_names, *_ALIASES} - called - {*work["hidden"]})
 
 
 def replaceable(work: dict[str, Any]) -> frozenset[str]:
@@ -161,11 +71,7 @@ def replaceable(work: dict[str, Any]) -> frozenset[str]:
     known; else all that they name, where they name nothing but these: `assert sum(10, 15) == 6`."""
     if work["hidden"]:
         return frozenset(work["hidden"])
-    try:
-        trees = [ast.parse(text) for text in (work["prelude"], *work["tests"])]
-    except (SyntaxError, ValueError):  # tests that do not run decide nothing, as will be seen
-        return frozenset()
-    nodes = [node for tree in trees for node in ast.walk(tree)]
+    nodes = _nodes(work)
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
     defined = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     defined |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -181,6 +87,8 @@ def replaceable(work: dict[str, Any]) -> frozenset[str]:
 
 
 _IMPORTS = (ast.Import, ast.ImportFrom)
+_ALIASES = {"np": "numpy", "numpy": "numpy", "pd": "pandas"}
+"""What modules beyond the standard library are called."""
 
 
 def run_tester(channel: socket.socket, setting: Setting, nursery: Nursery, work: dict[str, Any]) -> None:
@@ -191,7 +99,7 @@ def run_tester(channel: socket.socket, setting: Setting, nursery: Nursery, work:
     limits = setting.limits
     close_all_but(channel.fileno(), nursery.asks.fileno(), setting.proc)
     give_up_rights(setting)
-    work = work | {"replaced": replaceable(work)}
+    work = work | {"replaced": replaceable(work), "modules": used_modules(work)}
     while (request := receive(channel, limits.message)) is not None:
         try:
             report = _tested(nursery, limits, work | request)
@@ -218,21 +126,17 @@ def judge(remote: Remote, job: dict[str, Any]) -> dict[str, Any]:
     """Loads the program and runs the tests in order: `status`, `detail`, and the number of the `test` that decided."""
     number = -1
     try:
-        names = Names(remote, job["replaced"])
+        names = Names(remote, job["replaced"], job["modules"])
         exec(_declared(job["prelude"]), names)
         for name in job["hidden"]:
             names.pop(name, None)  # what the prelude only declares is the program's
         names.programs = frozenset(remote.ask(do="load", source=job["source"]))
         for number, test in enumerate(job["tests"]):
             exec(compile(test, f"<test {number}>", "exec"), names)
-    except ProgramGone:
-        return {"status": "gone"}
-    except OverLimit as error:
-        return {"status": "message_limit", "detail": str(error), "test": number}
-    except BadMessage as error:
-        return {"status": "forged", "detail": str(error), "test": number}
+            if remote.lost is not None:  # and the test caught it
+                raise remote.lost
     except BaseException as error:  # the program's, an assertion, or what a wrong value leads to
-        return _failure(error, number)
+        return _failure(remote.lost or error, number)
     return {"status": "passed", "detail": f"{len(job['tests'])} tests", "test": number}
 
 
@@ -245,6 +149,11 @@ def _declared(prelude: str) -> Any:
 
 
 def _failure(error: BaseException, number: int) -> dict[str, Any]:
+    if isinstance(error, ProgramGone):
+        return {"status": "gone"}
+    if isinstance(error, OverLimit | BadMessage):
+        status = "message_limit" if isinstance(error, OverLimit) else "forged"
+        return {"status": status, "detail": str(error), "test": number}
     detail = f"{type(error).__name__}: {str(error)[:300]}"
     programs = getattr(error, "from_program", None)
     if programs is not None:
@@ -252,7 +161,8 @@ def _failure(error: BaseException, number: int) -> dict[str, Any]:
         return {"status": status, "detail": programs, "test": number}
     if isinstance(error, MemoryError):
         return {"status": "memory_limit", "detail": "in the tests", "test": number}
-    if isinstance(error, SyntaxError | NameError | ImportError):
+    catches = isinstance(error, TypeError) and str(error).startswith("catching classes")  # of the program: it has none
+    if catches or isinstance(error, SyntaxError | NameError | ImportError):
         return {"status": "broken_tests", "detail": detail, "test": number}
     return {"status": "failed", "detail": detail, "test": number}
 

@@ -7,17 +7,31 @@ has a number. A message is four bytes of length and so many of JSON; length and 
 
 from __future__ import annotations
 
+import collections
+import datetime
+import decimal
+import fractions
 import json
 import socket
 from collections.abc import Callable
 from typing import Any
 
 DEEPEST = 60
+MUTABLE = (list, dict, set, bytearray)
+"""Types whose values a function may change that is given them."""
 _EXACT = 1 << 53
 
 
 class BadMessage(Exception):
     """What arrived is no message: too long, cut off, or not of this form."""
+
+
+class _NotPlain(Exception):
+    """A value that stays where it is, among keys or items of a set."""
+
+
+def _refuse(value: Any) -> int:
+    raise _NotPlain
 
 
 def send(channel: socket.socket, message: Any, longest: int) -> None:
@@ -70,18 +84,34 @@ def encode(value: Any, handle: Callable[[Any], int], depth: int = 0) -> Any:
     if isinstance(value, float):
         return {"f": float(value).hex()}
     if isinstance(value, str):
-        return str(value)
+        return str.__str__(value)  # of a text that is an Enum's member, too
     if isinstance(value, complex):
         return {"c": [value.real.hex(), value.imag.hex()]}
     if isinstance(value, bytes | bytearray):
         return {"b" if isinstance(value, bytes) else "a": bytes(value).hex()}
-    for kind, name in ((list, "l"), (tuple, "t"), (set, "s"), (frozenset, "z")):
+    for kind, name in ((list, "l"), (tuple, "t"), (set, "s"), (frozenset, "z"), (collections.deque, "q")):
         if isinstance(value, kind):
-            items = [encode(item, handle, depth + 1) for item in value]
+            try:  # a handle has no hash, so a set of objects is an object
+                items = [encode(item, _refuse if name in "sz" else handle, depth + 1) for item in value]
+            except _NotPlain:
+                if handle is _refuse or name not in "sz":
+                    raise
+                return {"h": handle(value)}
             return items if name == "l" else {name: items}
     if isinstance(value, dict):
-        pairs = [[encode(key, handle, depth + 1), encode(item, handle, depth + 1)] for key, item in value.items()]
-        return {"d": pairs}
+        try:
+            keys = [encode(key, _refuse, depth + 1) for key in value]
+        except _NotPlain:
+            return {"h": handle(value)}
+        return {"d": [[key, encode(item, handle, depth + 1)] for key, item in zip(keys, value.values(), strict=True)]}
+    if type(value) is fractions.Fraction:
+        return {"fraction": [hex(value.numerator), hex(value.denominator)]}
+    if type(value) is decimal.Decimal:
+        return {"decimal": str(value)}
+    if type(value) in (datetime.date, datetime.datetime, datetime.time):
+        return {type(value).__name__: value.isoformat()}
+    if type(value) is datetime.timedelta:
+        return {"timedelta": [value.days, value.seconds, value.microseconds]}
     if isinstance(value, range):
         return {"r": [value.start, value.stop, value.step]}
     if isinstance(value, type) and _TYPES.get(value.__name__) is value:
@@ -93,7 +123,7 @@ def decode(plain: Any, handle: Callable[[int], Any]) -> Any:
     """The value of plain JSON; `handle` knows what a number stands for. Raises BadMessage for what has not the form."""
     try:
         return _decode(plain, handle, 0)
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
         raise BadMessage(f"no value: {error}") from None
 
 
@@ -119,8 +149,14 @@ def _decode(plain: Any, handle: Callable[[int], Any], depth: int) -> Any:
 _TYPES: dict[str, type] = {
     kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, object)
 }
-_CONTAINERS: dict[str, Callable[..., Any]] = {"t": tuple, "s": set, "z": frozenset}
+_CONTAINERS: dict[str, Callable[..., Any]] = {"t": tuple, "s": set, "z": frozenset, "q": collections.deque}
 _SCALARS: dict[str, Callable[[Any], Any]] = {
+    "fraction": lambda parts: fractions.Fraction(int(parts[0], 16), int(parts[1], 16)),
+    "decimal": decimal.Decimal,
+    "date": datetime.date.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "timedelta": lambda parts: datetime.timedelta(parts[0], parts[1], parts[2]),
     "i": lambda text: int(text, 16),
     "f": float.fromhex,
     "c": lambda parts: complex(float.fromhex(parts[0]), float.fromhex(parts[1])),

@@ -131,6 +131,44 @@ def test_a_program_replaces_none_of_the_names_that_tests_judge_by(sandbox: Sandb
     assert wrong.status == "failed"
 
 
+@pytest.mark.parametrize(
+    ("source", "test", "status"),
+    [
+        ("raise StopIteration", "assert all(map(lambda n: double(n) == 2 * n, [1, 2]))", "raised"),
+        ("import os; os._exit(0)", "try:\n    double(-1)\nexcept Exception:\n    pass", "exited"),
+        ("return 'x' * (20 << 20)", "try:\n    double(-1)\nexcept Exception:\n    pass", "message_limit"),
+        (
+            "import json; json.dumps = lambda *a, **k: '{}'",
+            "try:\n    double(1)\nexcept Exception:\n    pass",
+            "forged",
+        ),
+    ],
+)
+def test_what_ends_a_call_ends_the_tests_that_catch_it(sandbox: Sandbox, source: str, test: str, status: str) -> None:
+    assert run(sandbox, f"def double(n): {source}", test).status == status
+
+
+@pytest.mark.parametrize("hidden", [["double"], []])
+def test_a_module_that_tests_judge_by_is_not_the_programs(sandbox: Sandbox, hidden: list[str]) -> None:
+    """Nor is it told what they expect."""
+    source = "seen = []\nclass math:\n    def isclose(*values): return not seen.append(values)\ndef double(n): return 5"
+    right = source.replace("return 5", "return [n + n, *seen][-1]")
+    tests = ["assert math.isclose(double(21), 42)"]
+    assert sandbox.run(source, tests, hidden=hidden).status == "failed"
+    assert sandbox.run(right, tests * 2, hidden=hidden).status == "passed"
+
+
+def test_numpy_reads_no_memory_where_a_program_says_that_an_array_lies() -> None:
+    sandbox = Sandbox(Limits(cpu_s=30, wall_s=300), modules=("numpy",))
+    place = "{'version': 3, 'shape': (1,), 'typestr': '<i8', 'data': (n, True)}"
+    source = f"class Lie: pass\ndef double(n):\n    lie = Lie()\n    lie.__array_interface__ = {place}\n    return lie"
+    test = "import numpy\nkept = numpy.array([42])\nassert numpy.array(double(kept.ctypes.data)).tolist() == [42]"
+    try:
+        assert sandbox.run(source, [test]).status in ("failed", "raised")
+    finally:
+        sandbox.close()
+
+
 def test_a_program_may_be_named_like_one_of_pythons_own(sandbox: Sandbox) -> None:
     """As some of MBPP's are."""
     assert sandbox.run("def sum(a, b): return a + b", ["assert sum(2, 3) == 5"]).status == "passed"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from collections import deque
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +103,54 @@ def kind(of): return of
     assert verdict.outcome == "accepted", verdict
 
 
+RIGHT = {
+    "in place": ("def f(a): a.sort()", "a = [3, 1]\nassert f(a) is None and a == [1, 3]"),
+    "in place, within": (
+        "def f(rows, seen):\n    for row in rows: row.reverse()\n    seen.add(3)",
+        "rows, seen = [[1, 2], [3, 4]], {1}\nfirst = rows[0]\nf(rows, seen=seen)\n"
+        "assert rows == [[2, 1], [4, 3]] and first == [2, 1] and seen == {1, 3}",
+    ),
+    "fraction": ("from fractions import Fraction as F\ndef f(): return F(1, 2)", "from fractions import Fraction\n"
+                 "assert f() == Fraction(1, 2) and f() + 1 == 1.5"),
+    "member": ("import enum\nclass C(str, enum.Enum): RED = 'red'\ndef f(): return C.RED", "assert f() == 'red'"),
+    "set of objects": ("class P: pass\ndef f(): return {P(), P()}", "assert len(f()) == 2"),
+    "objects by objects": ("class P: pass\ndef f(): return {P(): 1}", "assert len(f()) == 1"),
+    "generator": ("def f():\n    yield 1\n    yield 2", "g = f()\nassert next(g) == 1 and list(g) == [2]"),
+    "end of a generator": ("def f(): yield 1", "g = f()\nnext(g)\nassert next(g, None) is None"),
+    "own exception": (
+        "class Bad(ValueError): pass\ndef f(): raise Bad('x')",
+        "try:\n    f()\n    raise RuntimeError\nexcept ValueError as error:\n    assert str(error) == 'x'",
+    ),
+    "module": ("def f(): return 0.5", "assert math.isclose(f(), 0.5)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(RIGHT))
+def test_what_a_right_program_does_is_seen_by_the_tests(code: Code, kind: str) -> None:
+    source, test = RIGHT[kind]
+    verdict = code.verify(Problem("code", "", tests=(test,)), source)
+    assert verdict.outcome == "accepted", verdict
+
+
+def test_tests_that_cannot_be_asked_of_the_program_decide_nothing(code: Code) -> None:
+    source = "class Bad(Exception): pass\ndef f(n=0): raise Bad('x')\ndef g(n): return object()"
+    deep = "deep = []\nfor _ in range(90): deep = [deep]\n"
+    for test, reason in (
+        ("try:\n    f()\nexcept Bad:\n    pass", "code.broken_tests"),
+        ("import copy\ncopy.deepcopy([4200042, g(1)])", "code.message_limit"),
+        (deep + "g(deep)", "code.message_limit"),
+    ):
+        verdict = code.verify(Problem("code", "", tests=(test,)), source)
+        assert (verdict.outcome, verdict.reason) == ("undecided", reason), verdict
+
+
 @pytest.mark.parametrize(
     "value",
     [
         None, True, 0, -(2**80), 0.1, float("inf"), "é\ud800", 1j, b"\x00", [1, [2]], (1, (2,)), {1: [2], (1, 2): {3}},
-        frozenset({1}), range(3), {"d": 1}, bytearray(b"x"), int,
+        frozenset({1}), range(3), {"d": 1}, bytearray(b"x"), int, Fraction(-(2**80), 3), Decimal("1.50"),
+        datetime.date(2026, 2, 28), datetime.time(9, 5), datetime.datetime(2026, 2, 28, 9, 5, tzinfo=datetime.UTC),
+        datetime.timedelta(-1, 5), deque([1, 2]),
     ],
 )  # fmt: skip
 def test_plain_data_arrives_as_it_was(value: Any) -> None:
@@ -116,7 +163,22 @@ def test_plain_data_arrives_as_it_was(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "plain",
-    [{}, {"x": 1}, {"t": 5}, {"d": [1]}, {"s": [[1]]}, {"i": "zz"}, {"r": [1]}, {"n": "eval"}, {"a": 1, "b": 2}],
+    [
+        {},
+        {"x": 1},
+        {"t": 5},
+        {"d": [1]},
+        {"s": [[1]]},
+        {"i": "zz"},
+        {"r": [1]},
+        {"n": "eval"},
+        {"a": 1, "b": 2},
+        {"fraction": ["1", "0"]},
+        {"decimal": "x"},
+        {"date": 5},
+        {"timedelta": [10**12, 0, 0]},
+        {"q": 5},
+    ],
 )
 def test_what_is_no_value_is_refused(plain: Any) -> None:
     with pytest.raises(BadMessage):
