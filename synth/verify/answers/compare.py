@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Literal
 
 from gristmill.synth.verify.answers.number import Number
-from gristmill.synth.verify.answers.reading import Reading
+from gristmill.synth.verify.answers.reading import Reading, alternatives, read
 from gristmill.synth.verify.answers.units import differ
 
 Relation = Literal["same", "different", "unknown"]
@@ -40,6 +40,9 @@ def compare(gold: Reading, answer: Reading) -> Comparison:
     if gold.digits or answer.digits:
         return _in_bases(gold, answer)
     if answer.several and not gold.several:
+        decimal = _DECIMAL_COMMA.fullmatch(answer.plain)  # 3,14 is a list of 3 and 14, unless it is what was asked for
+        if decimal and gold.number is not None and _is_same(gold, read(f"{decimal[1]}.{decimal[2]}{decimal[3]}")):
+            return Comparison("same", "numeric")
         return Comparison("different", "hedged")
     if gold.several:
         return _sets(gold, answer)
@@ -56,11 +59,14 @@ def compare(gold: Reading, answer: Reading) -> Comparison:
 
 
 def _sets(gold: Reading, answer: Reading) -> Comparison:
-    parts = answer.several or (answer,)
+    parts = answer.several or _coordinates(answer) or (answer,)
     numbers = all(part.number is not None for part in (*gold.several, *parts))
     if not numbers:
         same = gold.key == answer.key
         return Comparison("same", "exact") if same else Comparison("unknown", "beyond_numbers")
+    if not answer.several and len(parts) > 1:  # a point has an order
+        same = len(parts) == len(gold.several) and all(map(_is_same, gold.several, parts))
+        return Comparison("same", "numeric") if same else Comparison("different", "wrong_answer")
     left = list(parts)
     missing = []
     for part in gold.several:  # each stands for one: 2, 2, 3 is not 2, 3, 3
@@ -72,6 +78,13 @@ def _sets(gold: Reading, answer: Reading) -> Comparison:
     if not missing and not left:
         return Comparison("same", "numeric")
     return Comparison("different", "incomplete" if not left else "wrong_answer")
+
+
+def _coordinates(answer: Reading) -> tuple[Reading, ...]:
+    """The numbers of a point, `(1, 2)`; none: it is no point, or not one of numbers."""
+    inner = answer.plain[1:-1] if answer.plain.startswith("(") and answer.plain.endswith(")") else ""
+    items = tuple(map(read, alternatives(inner)))
+    return items if len(items) > 1 and all(item.number is not None for item in items) else ()
 
 
 def _in_bases(gold: Reading, answer: Reading) -> Comparison:
@@ -150,6 +163,7 @@ def _words(gold: str, answer: str) -> Comparison:
     return Comparison("unknown", "text_differs")
 
 
+_DECIMAL_COMMA = re.compile(r"(-?\d+),(\d+)((?: ?(?:%|[^\W\d_][^,\d]*))?)")
 _CLOCK = re.compile(r"\d+(?: ?: ?\d+)+")
 """A time of day, or a ratio."""
 _NO_NUMBER = ("<", ">", "≤", "≥", "≠", "∞", "‰", ":", r"\le", r"\ge", r"\ne", r"\lt", r"\gt", r"\infty", r"\in ")
