@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import http.cookiejar
 import logging
+import re
 import zlib
+from functools import lru_cache
 
 import httpx
 
@@ -43,6 +45,19 @@ async def read_body(response: httpx.Response, most_bytes: int) -> bytes:
             raise Failed("garbage", "an answer that is not packed as it says") from None
         if len(content) > most_bytes:
             raise Failed("garbage", f"an answer of more than {most_bytes:,} bytes")
+        if unpacking is not None and unpacking.eof:
+            break  # what follows is no part of it, and would be kept without a bound
     if unpacking is not None and not unpacking.eof:
         raise Failed("half_body", f"an answer that breaks off after {len(content):,} bytes")
     return bytes(content)
+
+
+def without_key(content: bytes, key: str) -> bytes:
+    """A body in which the key stands nowhere, however JSON writes it: `a\\/b` and `a\\u002fb` are `a/b`."""
+    return _key_pattern(key).sub(b"***", content)
+
+
+@lru_cache(maxsize=4)
+def _key_pattern(key: str) -> re.Pattern[bytes]:
+    signs = [rf"(?:\\?{re.escape(sign)}|(?i:\\u{ord(sign):04x}))" for sign in key]
+    return re.compile("".join(signs).encode())

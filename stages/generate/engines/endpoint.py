@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from gristmill.stages.generate.engines.address import check_address
-from gristmill.stages.generate.engines.bodies import ASKING, no_cookies, read_body
+from gristmill.stages.generate.engines.bodies import ASKING, no_cookies, read_body, without_key
 from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation, Load, chat_body
 from gristmill.stages.generate.engines.replies import Failed, Reply, failed_samples, read_reply, samples_of
 
@@ -276,7 +276,7 @@ class OpenAIEngine:
             failure = "half_body" if began else "unreachable"
             raise Failed(failure, type(error).__name__) from None  # type: ignore[arg-type]
         if len(key) >= _SHORTEST_KEY:
-            content = content.replace(key.encode(), b"***")  # servers quote the key that they refuse
+            content = without_key(content, key)  # servers quote the key that they refuse
         return read_reply(response.status_code, response.headers, content)
 
     def _key(self) -> str:

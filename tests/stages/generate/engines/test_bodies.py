@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import logging
 import tracemalloc
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from raw_server import Sends, answer, message, raw_server
 from strange_server import DRAWS, Clock
 
+from gristmill.stages.generate.engines.bodies import read_body
 from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.engines.protocol import Ask, Generation
 
@@ -61,6 +65,21 @@ def test_what_is_packed_is_unpacked_no_further_than_allowed() -> None:
 def test_what_cannot_be_unpacked_is_a_failure(body: bytes, coding: str, failure: str) -> None:
     (sample,) = generated(lambda request: message(body, f"Content-Encoding: {coding}"))
     assert sample.failure == failure
+
+
+def test_what_follows_a_packed_answer_is_not_read() -> None:
+    """It would be kept by whatever unpacks, without a bound."""
+    taken = []
+
+    async def blocks() -> AsyncIterator[bytes]:
+        yield gzip.compress(answer("fine"))
+        for number in range(100):
+            taken.append(number)
+            yield bytes(1 << 20)
+
+    response = httpx.Response(200, headers={"Content-Encoding": "gzip"}, content=blocks())
+    assert asyncio.run(read_body(response, 1 << 20)) == answer("fine")
+    assert taken == []
 
 
 def test_a_cookie_is_not_kept() -> None:

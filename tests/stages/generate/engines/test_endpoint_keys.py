@@ -41,6 +41,19 @@ def test_a_key_that_a_server_quotes_stands_in_no_failure(monkeypatch, status):
     assert "no such key: ***, or is it?" in text and set(server.keys) == {"Bearer sk-secret-0123"}
 
 
+@pytest.mark.parametrize(
+    "quoted", ["se/cret+01==", r"se\/cret+01==", r"se/cret\u002b01\u003D\u003d", r"\u0073e\/cret\u002B01=="]
+)
+def test_a_key_is_known_however_json_writes_it(monkeypatch, quoted):
+    """PHP escapes slashes, others what HTML would take."""
+    monkeypatch.setenv("SOME_KEY", "se/cret+01==")
+    with strange(replying(400, f'{{"error": {{"message": "no such key: {quoted}"}}}}')) as server:
+        client = engine(server, key_env="SOME_KEY")
+        (sample,) = client.generate([Ask("a", (0,), "one")])
+        client.close()
+    assert sample.detail == "HTTP 400: no such key: ***"
+
+
 @pytest.mark.parametrize("key", ["sk-geheim-\u00e9", "sk-geheim\nX-More: yes"])
 def test_a_key_that_no_header_can_hold_is_refused_without_being_quoted(monkeypatch, key):
     monkeypatch.setenv("SOME_KEY", key)
