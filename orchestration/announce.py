@@ -15,7 +15,7 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.stack.health import Server
 from gristmill.pipelines.gates.held import Gates
-from gristmill.pipelines.gates.passing import held, note_passed
+from gristmill.pipelines.gates.passing import judge, note_passed
 
 COMMITTED = "gristmill.version.committed"
 SERVER, JOB_SERVER = "PREFECT_API_URL", "RAY_API_SERVER_ADDRESS"
@@ -38,11 +38,14 @@ def pass_on(
     """
     if is_announced(server, manifest, lake):
         return []
-    reasons = held(versions, manifest, gates, accepted)
-    if not reasons:
-        note_passed(versions, manifest, gates, accepted)  # first: who finds it announced does not write it any more
+    judged = judge(versions, manifest, gates, accepted)
+    if judged.passed is not None:
+        note_passed(
+            versions, judged.passed, gates, accepted
+        )  # first: who finds it announced does not write it any more
+    if not judged.reasons:
         announce_version(server, manifest, lake)
-    return reasons
+    return judged.reasons
 
 
 def is_announced(server: Server, manifest: Manifest, lake: str) -> bool:

@@ -19,6 +19,7 @@ from gristmill.orchestration.announce import COMMITTED, SERVER, announce_version
 from gristmill.orchestration.cli.main import app
 from gristmill.orchestration.stack.health import Unreachable
 from gristmill.pipelines.gates.held import Gates
+from gristmill.pipelines.gates.passing import Judgement
 from gristmill.pipelines.registry import PIPELINES
 
 
@@ -115,7 +116,8 @@ def test_a_server_that_is_away_costs_the_event_which_the_next_command_sends(tmp_
 def test_a_version_that_a_gate_holds_is_said_and_not_announced(tmp_path, monkeypatch, caplog):
     server = Events()
     shell = Shell(tmp_path, monkeypatch, server)
-    monkeypatch.setattr("gristmill.orchestration.announce.held", lambda *about: ["kept rate: too low"])
+    low = Judgement(["kept rate: too low"], None)
+    monkeypatch.setattr("gristmill.orchestration.announce.judge", lambda *about: low)
     assert shell.run().exit_code == 0 and server.versions == []
     assert any(
         "up@v1 is held back, nothing starts of it" in message and "kept rate: too low" in message
