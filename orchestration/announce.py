@@ -11,11 +11,16 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from gristmill.lake.store.base import NotFound
+from gristmill.lake.store.outage import is_outage
+from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.lake.versions.versions import Versions
+from gristmill.lake.versions.versions import NoSuchVersion, Versions
 from gristmill.orchestration.stack.health import Server
+from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.gates.held import Gates
-from gristmill.pipelines.gates.passing import held, note_passed
+from gristmill.pipelines.gates.passing import judge, note_passed
+from gristmill.pipelines.settings.config import BadConfig
 
 COMMITTED = "gristmill.version.committed"
 SERVER, JOB_SERVER = "PREFECT_API_URL", "RAY_API_SERVER_ADDRESS"
@@ -38,11 +43,27 @@ def pass_on(
     """
     if is_announced(server, manifest, lake):
         return []
-    reasons = held(versions, manifest, gates, accepted)
-    if not reasons:
-        note_passed(versions, manifest, gates, accepted)  # first: who finds it announced does not write it any more
+    judged = judge(versions, manifest, gates, accepted)
+    if judged.passed is not None:
+        note_passed(
+            versions, judged.passed, gates, accepted
+        )  # first: who finds it announced does not write it any more
+    if not judged.reasons:
         announce_version(server, manifest, lake)
-    return reasons
+    return judged.reasons
+
+
+def is_preview(config: PipelineConfig) -> bool:
+    """Whether a run has a limit: nothing is built on what it makes, so nothing starts of it."""
+    return getattr(config.recipe, "limit", None) is not None
+
+
+def is_of_lake_or_server(error: Exception) -> bool:
+    """Whether an error is none of the program, but of a lake that is away, refuses or lost something, or of a server:
+    what is committed stays, and the same command, given again, tells it."""
+    if isinstance(error, OSError | Unreadable | NotFound | NoSuchVersion | BadConfig):
+        return True
+    return is_outage(error) or type(error).__module__.startswith("botocore")
 
 
 def is_announced(server: Server, manifest: Manifest, lake: str) -> bool:

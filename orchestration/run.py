@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import os
 
-from gristmill.lake.store.outage import is_outage
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.announce import SERVER, pass_on, prefect_server
+from gristmill.orchestration.announce import SERVER, is_of_lake_or_server, is_preview, pass_on, prefect_server
 from gristmill.orchestration.stack.health import Server
 from gristmill.pipelines.command import Request, open_lake
 from gristmill.pipelines.command import run as run_pipeline
@@ -30,7 +29,7 @@ def run(request: Request) -> int:
 
 def announce_result(config: PipelineConfig, result: Result) -> None:
     """Announces the versions of a run, and says what became of that."""
-    if getattr(config.recipe, "limit", None) is not None:  # a preview, on which nothing is built
+    if is_preview(config):
         return
     server = prefect_server()
     for manifest in (*result.before, result.manifest):
@@ -43,7 +42,7 @@ def _announce(server: Server, lake: str, manifest: Manifest) -> None:
         versions = Versions(open_lake(lake))
         reasons = pass_on(server, versions, manifest, versions.store.uri, Gates(), ())
     except Exception as error:
-        if not isinstance(error, OSError) and not is_outage(error):
+        if not is_of_lake_or_server(error):
             raise
         log.warning(
             "%s is there, but Prefect was not told, so that nothing starts of it: %s; the same command, given again,"

@@ -102,16 +102,16 @@ def run(request: Request, then: Callable[[PipelineConfig, Result], None] | None 
         stop_on_sigterm()
         config = resolve(request)
         ended = carry_out(config, plan=request.plan)
+        if ended.result is not None:
+            print(last_line(ended.result), flush=True)
+            if then is not None:
+                then(config, ended.result)
     except BadConfig as error:
         ended = Ended(BAD_CONFIG, str(error))
     except KeyboardInterrupt:
         ended = Ended(INCOMPLETE, "interrupted; what is done is kept: run the same command again")
     if ended.error:
         print(f"error: {plain(ended.error)}", file=sys.stderr, flush=True)
-    elif ended.result is not None:
-        print(last_line(ended.result), flush=True)
-        if then is not None:
-            then(config, ended.result)
     return ended.code
 
 

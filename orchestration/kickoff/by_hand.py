@@ -1,8 +1,10 @@
 """What a worker does for the flow runs that it starts, for one that a shell started: it ends when Prefect cancels it.
 
 `prefect flow-run cancel` gives a flow run the state Cancelling, and whoever started its process ends that. Of a kickoff
-that a shell started this is nobody: a thread asks the server, and interrupts the process as Ctrl-C does. The flow run
-says which process it is, so that a dead one is known for one (orchestration/stack/reaper.py).
+that a shell started this is nobody: a thread asks the server, and interrupts the process as Ctrl-C does, by a signal of
+its own: a process that a script put into the background (`&`) ignores Ctrl-C's, and while a flow runs Prefect takes
+SIGTERM for a crash. The flow run says which process it is, so that a dead one is known for one
+(orchestration/stack/reaper.py).
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ log = logging.getLogger("gristmill")
 EVERY = 3.0
 """Seconds between two questions."""
 CANCELLED = ("CANCELLING", "CANCELLED")
+INTERRUPT = signal.SIGUSR1
 
 
 class ByHand:
-    """Within it, this process is interrupted (KeyboardInterrupt) when its flow run is cancelled; `cancelled` says
-    whether it was. Nothing where a worker started it, which does that itself."""
+    """Within it, the main thread is interrupted (KeyboardInterrupt) when its flow run is cancelled; `cancelled` says
+    whether it was. Nothing where a worker started it, which does that itself, nor in another thread."""
 
     def __init__(self, server: Server, flow_run: str) -> None:
         self.server, self.flow_run, self.cancelled = server, flow_run, False
@@ -37,8 +40,9 @@ class ByHand:
         self._signals = threading.Lock()
 
     def __enter__(self) -> ByHand:
-        if MARK not in os.environ:
+        if MARK not in os.environ and threading.current_thread() is threading.main_thread():
             self._sign()
+            signal.signal(INTERRUPT, signal.default_int_handler)  # for good: without it the signal ends a process
             threading.Thread(target=self._ask, name="cancellation", daemon=True).start()
         return self
 
@@ -64,5 +68,5 @@ class ByHand:
                     if not self._over.is_set():
                         self.cancelled = True
                         # To the main thread itself: what waits there for a lock goes on waiting otherwise.
-                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                        signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
                 return

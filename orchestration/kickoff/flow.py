@@ -197,9 +197,9 @@ def _brought(
         def brought() -> State[Any]:
             end = work()
             for manifest in end.versions:
-                publish(prepared.store, manifest, log)
                 if end.passes:
                     announce(prepared.store, manifest, log)
+                publish(prepared.store, manifest, log)
             return state_of(end)
 
         tasks.append(brought.submit())

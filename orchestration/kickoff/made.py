@@ -19,7 +19,7 @@ from gristmill.lake.store.outage import brief
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.announce import announce_version, is_announced, prefect_server
+from gristmill.orchestration.announce import announce_version, is_announced, is_of_lake_or_server, prefect_server
 from gristmill.orchestration.funnel import funnel
 from gristmill.orchestration.show.evaluation import draw_evaluation
 from gristmill.orchestration.show.runs import training_of_version
@@ -27,13 +27,15 @@ from gristmill.orchestration.stack.health import Unreachable
 
 
 def publish(store: Store, manifest: Manifest, log: Any) -> None:
-    """The funnel of a version, or the curve of a training, as an artifact of the task; where the server is away, that
-    it is none."""
+    """The funnel of a version, or the curve of a training, as an artifact of the task; where the server is away, or the
+    lake that the curve is read from, that it is none."""
     key = f"{manifest.form}-{manifest.dataset}"
     key = "".join(c if c.isalnum() else "-" for c in key)
     try:
         create_markdown_artifact(described(store, manifest), key=key, description=f"What {manifest} came to")
-    except httpx.HTTPError as error:
+    except Exception as error:
+        if not isinstance(error, httpx.HTTPError) and not is_of_lake_or_server(error):
+            raise
         log.warning("%s is there, but Prefect does not show what it came to: %s", manifest, brief(error))
 
 

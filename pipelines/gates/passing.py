@@ -5,8 +5,9 @@ person accepts it, or one that contains it, or until they are withdrawn. A held 
 after it is compared with the last one that passed, and not with the mistake of yesterday.
 
 What passed, by these gates or because it was accepted, is written down beside the version and not looked at again
-(lake/versions/markers.py): a night costs one judgement, however many came before. What is held is judged anew each
-time it is asked for, since another version may have been accepted meanwhile.
+(lake/versions/markers.py): a night costs one judgement, however many came before. Written is of the last one that
+passed, also where one after it is held. What is held is judged anew each time it is asked for, since another version
+may have been accepted meanwhile.
 """
 
 from __future__ import annotations
@@ -34,8 +35,22 @@ class _Reason:
     text: str
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """`reasons`: why a version may not go on, a sentence a reason; none: it may. `passed`: the last version that may,
+    itself or one before it, if there is any."""
+
+    reasons: list[str]
+    passed: Manifest | None
+
+
 def held(versions: Versions, manifest: Manifest, gates: Gates, accepted: Collection[str] = ()) -> list[str]:
-    """Why a version may not go on, a sentence a reason; nothing: it may. Writes nothing.
+    """The reasons of `judge`."""
+    return judge(versions, manifest, gates, accepted).reasons
+
+
+def judge(versions: Versions, manifest: Manifest, gates: Gates, accepted: Collection[str] = ()) -> Judgement:
+    """Whether a version may go on. Writes nothing.
 
     `accepted`: exact versions that may though a gate holds them, each with all that it contains.
     """
@@ -50,13 +65,14 @@ def held(versions: Versions, manifest: Manifest, gates: Gates, accepted: Collect
         before = each
         if not reasons:
             passed = each
-    return _in_words(manifest, reasons)
+    return Judgement(_in_words(manifest, reasons), passed)
 
 
 def note_passed(versions: Versions, manifest: Manifest, gates: Gates, accepted: Collection[str] = ()) -> None:
-    """Writes down that a version passed, for whoever asks by the same gates."""
-    by = str(manifest) if str(manifest) in accepted else None
-    create_pass(versions.store, *_place(manifest), _digest(gates), by)
+    """Writes down that a version passed, for whoever asks by the same gates; nothing where that is known."""
+    if not _is_noted(versions, manifest, gates):
+        by = str(manifest) if str(manifest) in accepted else None
+        create_pass(versions.store, *_place(manifest), _digest(gates), by)
 
 
 def _since_passed(
@@ -73,8 +89,10 @@ def _since_passed(
 
 
 def _is_passed(versions: Versions, manifest: Manifest, gates: Gates, accepted: Collection[str]) -> bool:
-    if str(manifest) in accepted:
-        return True
+    return str(manifest) in accepted or _is_noted(versions, manifest, gates)
+
+
+def _is_noted(versions: Versions, manifest: Manifest, gates: Gates) -> bool:
     try:
         return read_pass(versions.store, *_place(manifest), _digest(gates))
     except Unreadable as error:  # it is judged again, which costs time alone

@@ -20,7 +20,7 @@ from gristmill.pipelines.command import Ended
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.kickoff.graph import Node
-from gristmill.pipelines.kickoff.held import held_back, note_all_passed
+from gristmill.pipelines.kickoff.held import hold_back
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import BAD_CONFIG, DONE, GATE, INCOMPLETE
 
@@ -69,13 +69,11 @@ def bring(node: Node, done: Done, store: Store, carry_out: CarryOut, patience: P
             state = "made" if ended.new else "there"  # it could not be told without reading its inputs
             # By what the run says: the lake alone cannot tell of files that are as new as this, or changed since.
             versions = patience.wait(lambda: [exact(Versions(store), ref, "its result") for ref in ended.versions])
+        why = patience.wait(lambda: hold_back(store, versions, node.given.gates, node.given.accept))
     except BadConfig as error:
         return end("failed", why=str(error), code=BAD_CONFIG)
     except OSError as error:  # the store (Unreachable) or an input that went away
         return end("failed", why=f"{error}; what is done is kept: run the same command again", code=INCOMPLETE)
     if not versions:
         return end("failed", why="it did not say what it made: run the same command again", code=INCOMPLETE)
-    if why := patience.wait(lambda: held_back(store, versions, node.given.gates, node.given.accept)):
-        return end("gated", versions, why, GATE)
-    patience.wait(lambda: note_all_passed(store, versions, node.given.gates, node.given.accept))
-    return end(state, versions)
+    return end("gated", versions, why, GATE) if why else end(state, versions)

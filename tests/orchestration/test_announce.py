@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -12,14 +13,20 @@ from toy_pipeline import UpperConfig
 from typer.testing import CliRunner
 
 from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.store.base import NotFound
+from gristmill.lake.store.objects import DamagedObject
 from gristmill.lake.store.opening import open_store
+from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration import run as by_hand
 from gristmill.orchestration.announce import COMMITTED, SERVER, announce_version, is_announced, pass_on
 from gristmill.orchestration.cli.main import app
+from gristmill.orchestration.kickoff import made
 from gristmill.orchestration.stack.health import Unreachable
 from gristmill.pipelines.gates.held import Gates
+from gristmill.pipelines.gates.passing import Judgement
 from gristmill.pipelines.registry import PIPELINES
+from gristmill.pipelines.settings.exits import INCOMPLETE
 
 
 @pytest.fixture
@@ -52,6 +59,15 @@ def test_what_a_gate_holds_is_not_announced_until_it_is_accepted(versions):
     assert reason.startswith("kept rate: web@v4 kept 0 of 1") and not server.seen
     assert pass_on(*about, Gates(), ["web@v4"]) == [] and len(server.seen) == 1
     assert pass_on(*about, Gates(), []) == [] and len(server.seen) == 1  # it passed before
+
+
+def test_what_a_lake_lost_costs_a_node_its_artifact_and_not_its_task(versions, monkeypatch, caplog):
+    def lost(*about: Any) -> str:
+        raise NotFound("lake", "objects/a")
+
+    monkeypatch.setattr(made, "described", lost)
+    made.publish(versions.store, versions.manifest("web", 2), logging.getLogger("gristmill"))
+    assert "web@v2 is there, but Prefect does not show what it came to" in caplog.text
 
 
 # Commands of a shell
@@ -112,10 +128,37 @@ def test_a_server_that_is_away_costs_the_event_which_the_next_command_sends(tmp_
     assert shell.run().exit_code == 0 and server.versions == ["up@v1"]
 
 
+@pytest.mark.parametrize("error", [Unreadable("web@v1: cut short"), NotFound("lake", "objects/a"), DamagedObject("a")])
+def test_a_lake_that_lost_what_is_judged_costs_the_event_and_not_the_run(tmp_path, monkeypatch, caplog, error):
+    def lost(*about: Any) -> None:
+        raise error
+
+    shell = Shell(tmp_path, monkeypatch, Events())
+    monkeypatch.setattr("gristmill.orchestration.announce.judge", lost)
+    result = shell.run()
+    assert result.exit_code == 0 and json.loads(result.stdout.splitlines()[-1])["version"] == 1
+    assert any(message.startswith("up@v1 is there, but Prefect was not told") for message in caplog.messages)
+
+
+def test_ctrl_c_while_it_announces_says_that_the_same_command_goes_on(tmp_path, monkeypatch):
+    def interrupt(*about: Any) -> None:
+        raise KeyboardInterrupt
+
+    server = Events()
+    shell = Shell(tmp_path, monkeypatch, server)
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "ask", interrupt)
+        result = shell.run()
+    assert result.exit_code == INCOMPLETE and json.loads(result.stdout.splitlines()[-1])["version"] == 1
+    assert "interrupted; what is done is kept: run the same command again" in result.stderr
+    assert shell.run().exit_code == 0 and server.versions == ["up@v1"]
+
+
 def test_a_version_that_a_gate_holds_is_said_and_not_announced(tmp_path, monkeypatch, caplog):
     server = Events()
     shell = Shell(tmp_path, monkeypatch, server)
-    monkeypatch.setattr("gristmill.orchestration.announce.held", lambda *about: ["kept rate: too low"])
+    low = Judgement(["kept rate: too low"], None)
+    monkeypatch.setattr("gristmill.orchestration.announce.judge", lambda *about: low)
     assert shell.run().exit_code == 0 and server.versions == []
     assert any(
         "up@v1 is held back, nothing starts of it" in message and "kept rate: too low" in message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,8 +40,18 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     return fake
 
 
+@pytest.fixture(params=[False, True], ids=["by a terminal", "by a script, in the background"])
+def started(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A process that Ctrl-C ends, or one that ignores it, as `&` of a script has it."""
+    before = signal.getsignal(signal.SIGINT)
+    if request.param:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED"])
-def test_it_is_interrupted_where_it_waits(client, state):
+def test_it_is_interrupted_where_it_waits(client, state, started):
     answers = iter([Unreachable("away"), {"state_type": "RUNNING"}, {"state_type": state}])
 
     def answer(body: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from drafts import draft
+from fake_prefect import Events
 
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.store.base import NotFound, Store
@@ -15,10 +16,12 @@ from gristmill.lake.store.objects import put_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.announce import pass_on
 from gristmill.pipelines.gates import passing
 from gristmill.pipelines.gates.drift import stability_index, topic_drift
 from gristmill.pipelines.gates.held import Gates, held_by_counts
 from gristmill.pipelines.gates.passing import note_passed
+from gristmill.pipelines.kickoff.held import hold_back
 
 COOKING = ["butter", "flour", "onion", "garlic", "simmer", "oven", "bake", "pepper", "season", "whisk", "stir", "sauce"]
 COURTS = ["court", "judge", "appeal", "statute", "verdict", "counsel", "plea", "clause", "ruling", "tort", "evidence"]
@@ -32,6 +35,16 @@ def store(tmp_path) -> Store:
 def held(versions: Versions, manifest: Manifest, gates: Gates = Gates(), accepted: Sequence[str] = ()) -> list[str]:  # noqa: B008
     """By the usual gates."""
     return passing.held(versions, manifest, gates, accepted)
+
+
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets the versions whose own reasons are looked for, from now on."""
+    looked_at: list[str] = []
+    against = passing.held_against
+    monkeypatch.setattr(
+        passing, "held_against", lambda of, each, *more: looked_at.append(str(each)) or against(of, each, *more)
+    )
+    return looked_at
 
 
 def texts_of(words: list[str], n: int) -> list[str]:
@@ -183,13 +196,23 @@ def test_what_passed_is_known_to_those_who_ask_by_the_same_gates(store, monkeypa
     assert held(versions, wrong) == held(versions, good) == []  # accepted once, it need not be named any more
     assert len(held(versions, good, Gates(max_topic_drift=0.2))) == 1
     note_passed(versions, good, by)
-    looked_at: list[str] = []
-    against = passing.held_against
-    monkeypatch.setattr(
-        passing, "held_against", lambda of, each, *more: looked_at.append(str(each)) or against(of, each, *more)
-    )
+    looked_at = judged(monkeypatch)
     after = commit(store, texts_of(COOKING, 303), upon=good)
     assert held(versions, after) == [] and looked_at == ["web@v4"]  # one judgement a night, however many there were
+
+
+@pytest.mark.parametrize("announcing", [False, True])
+def test_what_passed_before_a_held_night_is_written_down_though_that_is_held(store, monkeypatch, announcing):
+    versions, by, server = Versions(store), Gates(), Events()
+    _, _, good, last = nights(store, (COOKING, 3000), (COURTS, 300), (COOKING, 301), (COURTS, 302))
+    if announcing:
+        reasons = pass_on(server, versions, last, store.uri, by, ["web@v3"])  # type: ignore[arg-type]
+    else:
+        reasons = hold_back(store, [last], by, ["web@v3"]).splitlines()
+    assert len(reasons) == 1 and "what web@v4 added" in reasons[0] and not server.seen
+    looked_at = judged(monkeypatch)
+    assert held(versions, good) == [] and looked_at == []  # accepted once, it need not be named any more
+    assert held(versions, last) == [reasons[0].removeprefix("web@v4: ")] and looked_at == ["web@v4"]
 
 
 def test_of_many_held_nights_the_newest_are_named(store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kickoffs import Graphs
@@ -12,6 +13,7 @@ from toy_chain import LinesConfig
 from toy_pipeline import RUNS, Upper, UpperConfig
 
 from gristmill.lake.store.base import Store
+from gristmill.lake.store.outage import Unreachable
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.ask import all_committed
@@ -21,6 +23,7 @@ from gristmill.pipelines.kickoff.prepare import prepare
 from gristmill.pipelines.kickoff.run import code_of
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.settings.exits import INCOMPLETE
 
 
 @pytest.fixture
@@ -267,6 +270,17 @@ def test_a_store_that_went_away_is_incomplete_and_other_branches_are_asked_all_t
     ends, _ = graphs.run(diamond(graphs))
     assert {name: end.state for name, end in ends.items()} == {"a": "there", "b": "failed", "c": "there", "d": "held"}
     assert "no route to the store" in ends["b"].why and ends["b"].code == 5
+
+
+def test_a_store_that_goes_away_when_a_version_is_judged_is_incomplete_not_a_defect(graphs, monkeypatch):
+    def away(*arguments: Any) -> None:
+        raise Unreachable("the store unreachable for 600 s: refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.pipelines.kickoff.held.note_passed", away)
+        (end,) = graphs.run({"a": graphs.upper("a")})[0].values()
+    assert (end.state, end.code) == ("failed", INCOMPLETE) and end.why.startswith("the store unreachable for 600 s")
+    assert graphs.run({"a": graphs.upper("a")})[0]["a"].state == "there"
 
 
 def test_where_nodes_run_elsewhere_a_relative_address_is_refused(graphs):
