@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,28 @@ def test_sentences_are_datatroves_on_adversarial_text() -> None:
     # datatrove does not agree with itself on some texts with IS_ALPHA: the first time it finds one sentence more.
     texts = ["", " ", "a IS_ALPHA b. c", "a", "a.", "a. ", "a.  ", "a. b", "a.\u00a0b", "a.\n\nb", *texts]
     assert english_words().split(texts).n_sentences().tolist() == [len(split_into_sentences(text)) for text in texts]
+
+
+def test_what_later_batches_add_changes_no_earlier_one() -> None:
+    memo = WordMemo(english())
+    words = memo.split(["the mill of the river"])
+    for batch in range(40):  # tables grow one by one
+        memo.split([" ".join(f"mill{batch}x{word}y" for word in range(50))])
+        later = memo.split([f"later{batch}"]).tokens(0)
+        assert words.n_distinct(["the", "of", "have", *later]).tolist() == [2]
+
+
+def test_threads_share_a_memo() -> None:
+    memo = WordMemo(english(), max_runs=2000)
+
+    def batch(seed: int) -> list[tuple[str, str]]:
+        rng = random.Random(seed)
+        texts = [" ".join(f"mill{rng.randrange(10**6)}x" for _ in range(300)) for _ in range(5)]
+        return [(text, " ".join(row)) for text, row in zip(texts, tokens(memo.split(texts)), strict=True)]
+
+    with ThreadPoolExecutor(4) as threads:
+        for pairs in threads.map(batch, range(80)):
+            assert [got for _, got in pairs] == [text for text, _ in pairs]
 
 
 def test_another_spacy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
