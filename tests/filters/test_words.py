@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datatrove.utils.text import PUNCTUATION_SET, split_into_sentences
 from datatrove.utils.word_tokenizers import load_word_tokenizer
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.filters.text.batch import Words
+from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.english import English, english
 from gristmill.filters.text.words import WordMemo, english_words
 
@@ -171,6 +173,15 @@ def test_threads_share_a_memo() -> None:
     with ThreadPoolExecutor(4) as threads:
         for pairs in threads.map(batch, range(80)):
             assert [got for _, got in pairs] == [text for text, _ in pairs]
+
+
+def test_bytes_that_are_no_text_are_read_within_the_tables() -> None:
+    content = b"\xf7\xbf\xbf\xbf" * 20  # beyond all characters; Arrow does not look at what it reads from Parquet
+    offsets = pa.py_buffer(np.array([0, len(content)], np.int32))
+    docs = Docs(pa.StringArray.from_buffers(1, offsets, pa.py_buffer(content)))
+    assert docs.symbols(np.ones(1, bool)).longest_run.tolist() == [20]
+    words = docs.words()
+    assert words.n_alpha.tolist() == [0] and words.word_chars.tolist() == [20]
 
 
 def test_another_spacy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
