@@ -10,12 +10,14 @@ Source: datatrove 0.10.1, pipeline/filters/base_filter.py.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -30,6 +32,8 @@ _REFUSED = {
     "LambdaFilter": "a function cannot stand in a configuration",
     "SamplerFilter": "it draws at random in the order in which documents come, which is not the same in another run",
 }
+_AT_RANDOM = {"C4BadWordsFilter": "keep_fraction"}
+"""Filters that draw at random too where this argument is more than 0, its default."""
 _MOST_CHARS = 60
 """Of a reason; a filter may put the document into it."""
 _SCHEMA = pa.schema([pa.field("verdict", pa.string()), pa.field("error", pa.string())])
@@ -86,12 +90,27 @@ class DatatroveFilter(Filter[Docs]):
         return named if isinstance(named, pa.StringArray) else pa.array(named, pa.string())
 
     def config(self) -> dict[str, Any]:
-        """The filter, what it is made with, and whose it is: another datatrove may judge otherwise."""
-        return {
+        """The filter, what it is made with, and whose it is: another datatrove may judge otherwise. Files that its
+        arguments name (a model, a list) count by content too. Raises OSError for one that cannot be read."""
+        config = {
             "filter": self.filter,
             "args": dict(self.args),
             "datatrove": importlib.metadata.version("datatrove"),
         }
+        files = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in sorted(_files(self.args))}
+        return config | ({"files_sha256": files} if files else {})
+
+
+def _files(value: object) -> set[str]:
+    """The files that stand in arguments, wherever in them."""
+    if isinstance(value, str):
+        try:
+            return {value} if value and Path(value).is_file() else set()
+        except (OSError, ValueError):  # too long for a name, or with a NUL: an expression, not a path
+            return set()
+    if isinstance(value, Mapping):
+        return set().union(*map(_files, value.values()))
+    return set().union(*map(_files, value)) if isinstance(value, list | tuple) else set()
 
 
 def _reason(reason: object) -> str:
@@ -112,7 +131,10 @@ def _filter_of(name: str, args: str) -> Any:
     classes = {key: value for key, value in known.items() if issubclass(value, BaseFilter) and key not in _REFUSED}
     if name not in classes:
         raise ValueError(f"datatrove.filter: there is no {name}; there are {', '.join(sorted(classes))}")
+    arguments = json.loads(args)
+    if arguments.get(_AT_RANDOM.get(name, "")):
+        raise ValueError(f"datatrove.args: {_AT_RANDOM[name]} has to be 0: with more {_REFUSED['SamplerFilter']}")
     try:
-        return classes[name](**json.loads(args))
+        return classes[name](**arguments)
     except Exception as error:  # a filter of somebody else's may raise anything while it is made
         raise ValueError(f"datatrove.args: {name} cannot be made with {args}: {error}") from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,8 +53,9 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class UrlRules(Filter[Docs]):
-    """`block_lists`: text files, a host a line (`#` begins a comment); they count by content. The words are measured
-    with: other words are another measure. `max_soft_words`: more different ones than this drop."""
+    """`block_lists`: text files, a host a line, as `a.org`, `.a.org` or `*.a.org` (`#` begins a comment); they count by
+    content. The words are measured with: other words are another measure. `max_soft_words`: more different ones than
+    this drop."""
 
     block_lists: tuple[str, ...] = ()
     ip_hosts: bool = False
@@ -115,7 +117,8 @@ class UrlRules(Filter[Docs]):
         if parts is None:
             return None, None, None, None
         host, path = parts
-        above_it = [host[at:] for at in (0, *(dot.end() for dot in re.finditer(r"\.", host)))]
+        looked_up = _in_ascii(host)
+        above_it = [looked_up[at:] for at in (0, *(dot.end() for dot in re.finditer(r"\.", looked_up)))]
         line = next((name for name in above_it for hosts in blocked if name in hosts), None)
         spelled = [word.lower() for word in _WORD.findall(f"{host} {path}")]
         hard = next((word for word in spelled if word in words), None)
@@ -151,10 +154,18 @@ def _digest(path: str) -> str:
 def _hosts(path: str, digest: str) -> frozenset[str]:
     """The hosts of a block list. `digest`: of its bytes, so that another content is read anew."""
     hosts = set()
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        host = line.partition("#")[0].strip().lower().rstrip(".")
-        if host and not re.fullmatch(r"[^\s/:@?]+", host):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
+        host = line.partition("#")[0].strip().removeprefix("*").lower().strip(".")
+        if host and not re.fullmatch(r"[^\s/:@?*|^$=,<>]+", host):
             raise ValueError(f"url.block_lists: line {number} of {path} is {line[:80]!r}; a host is allowed, as a.org")
         if host:
-            hosts.add(host)
+            hosts.add(_in_ascii(host))
     return frozenset(hosts)
+
+
+def _in_ascii(host: str) -> str:
+    """A host as it is looked up: `xn--mller-kva.example` for `müller.example`, since addresses have either."""
+    if host.isascii():
+        return host
+    labels = unicodedata.normalize("NFKC", host).split(".")
+    return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)

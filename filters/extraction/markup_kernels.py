@@ -78,19 +78,31 @@ def tag_of(data: Any, at: Any, end: Any, tags: Any) -> Any:
 
 
 @register_jitable
-def closing_tag(data: Any, at: Any, name: Any, end: Any) -> Any:
-    """Where `</` and the name data[name:end] stand next from `at`; the length of the page if nowhere."""
-    size = end - name
-    while at + 2 + size <= len(data):
-        if data[at] == LESS and data[at + 1] == SLASH:
-            same = 0
-            while same < size and LOWER[data[at + 2 + same]] == LOWER[data[name + same]]:
-                same += 1
-            behind = at + 2 + size
-            if same == size and (behind == len(data) or KINDS[data[behind]] != LETTER):
-                return at
+def is_name(data: Any, at: Any, name: Any, end: Any) -> Any:
+    """Whether the name data[name:end] of a tag stands at `at`, in any case, and ends there."""
+    behind = at + end - name
+    if behind > len(data):
+        return False
+    for same in range(end - name):
+        if LOWER[data[at + same]] != LOWER[data[name + same]]:
+            return False
+    return behind == len(data) or KINDS[data[behind]] != LETTER
+
+
+@register_jitable
+def closing_tag(data: Any, at: Any, name: Any, end: Any, ends_at_start: Any) -> Any:
+    """(Where `</` and the name data[name:end] stand next from `at`, the length of the page if nowhere; where the search
+    ended). `ends_at_start`: it ends at a start tag of the name too, of an element that holds no other of its kind: so
+    no byte is searched for two of them, and one that nobody closed takes no text up to the end of another."""
+    while at + 1 < len(data):
+        if data[at] == LESS:
+            if data[at + 1] == SLASH:
+                if is_name(data, at + 2, name, end):
+                    return at, at
+            elif ends_at_start and is_name(data, at + 1, name, end):
+                return np.int64(len(data)), at
         at += 1
-    return np.int64(len(data))
+    return np.int64(len(data)), np.int64(len(data))
 
 
 @register_jitable

@@ -190,9 +190,9 @@ def segment(
             is_math = tag == tree.MATH and counts[tree.MATH] == 0
             close = np.int64(0)
             if (look & c.IS_RAW or is_math) and not never_closed[tag] and not closes_itself:
-                close = markup.closing_tag(data, min(at, len(data)), name, name_end)
-                never_closed[tag] = close == len(data)
-                run[c.STEPS] += close - min(at, len(data))
+                close, searched = markup.closing_tag(data, min(at, len(data)), name, name_end, is_math)
+                never_closed[tag] = searched == len(data)
+                run[c.STEPS] += searched - min(at, len(data))
             if is_shown and (tag == tree.IMG or (tag == SCRIPT and close) or (is_math and 0 < close < len(data))):
                 at, end = formula(
                     data, tag, (at, close), attributes_read, blocks[count], run, out, end, tables, attributes

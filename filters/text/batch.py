@@ -35,13 +35,15 @@ def kernels() -> Kernels:
 
 
 class Learned(NamedTuple):
-    """What the memo knew when a batch had been looked up: later batches only add to it. bounds: int64 [runs, 2], where
-    the tokens of a run begin in `token_ids` (int32) and how many; by a token's number: the table of their bytes, facts
-    int32 [tokens, 5], polynomials uint64 [tokens, 2]; the columns are those of the kernels."""
+    """What the memo knew when a batch had been looked up: later batches only add to it, so that of the table of tokens
+    the first `n_tokens` count. bounds: int64 [runs, 2], where the tokens of a run begin in `token_ids` (int32) and how
+    many; by a token's number: the table of their bytes, facts int32 [tokens, 5], polynomials uint64 [tokens, 2]; the
+    columns are those of the kernels."""
 
     bounds: np.ndarray
     token_ids: np.ndarray
     tokens: Table
+    n_tokens: int
     facts: np.ndarray
     polynomials: np.ndarray
 
@@ -66,6 +68,7 @@ class Words:
         self.texts, self.runs, self.ends = texts, runs, ends
         self._whole = whole
         self._bounds, self._token_ids = learned.bounds, learned.token_ids
+        self._n_known = learned.n_tokens
         self.tokens_table, self.facts, self.polynomials = learned.tokens, learned.facts, learned.polynomials
         self.token_ends = np.zeros(len(ends), np.int64)
         none = np.zeros(0, np.int32)
@@ -110,7 +113,7 @@ class Words:
         """uint64 [rows]: bit i says whether `words[i]` (at most 64) is a token of the text."""
         bits = np.zeros(len(self.facts), dtype=np.uint64)
         for i, word in enumerate(words):
-            token = number(self.tokens_table, word)
+            token = number(self.tokens_table, word, self._n_known)
             if token >= 0:
                 bits[token] = np.uint64(1 << i)
         any_bits = np.zeros(len(self), dtype=np.uint64)

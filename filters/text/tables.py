@@ -45,14 +45,15 @@ def table(entries: Sequence[str]) -> Table:
     return parts
 
 
-def number(of: Table, entry: str) -> int:
-    """The number of a string in a table, or -1."""
+def number(of: Table, entry: str, count: int) -> int:
+    """The number of a string among the first `count` of a table, or -1. More may have been entered since."""
     slots, hashes, starts, stored = of
     data = entry.encode()
     h = hashed(data)
     slot = h & (len(slots) - 1)
     while (place := int(slots[slot])) >= 0:
-        if int(hashes[place]) == h and stored[starts[place] : starts[place + 1]].tobytes() == data:
+        is_known = place < count and int(hashes[place]) == h
+        if is_known and stored[starts[place] : starts[place + 1]].tobytes() == data:
             return place
         slot = (slot + 1) & (len(slots) - 1)
     return -1

@@ -68,8 +68,9 @@ def character(data: Any, at: Any, end: Any) -> Any:
         return (lead & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F, np.int64(3)
     if at + 3 < end:
         high = (lead & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
-        return high | (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F, np.int64(4)
-    return np.int64(0xFFFD), np.int64(1)  # cut short: no text of Arrow's is
+        point = high | (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F
+        return min(point, np.int64(0x10FFFF)), np.int64(4)  # beyond it no table has a place, and no UTF-8 a character
+    return np.int64(0xFFFD), np.int64(1)  # cut short: no UTF-8 is, but Arrow takes bytes from Parquet unseen
 
 
 @register_jitable

@@ -10,6 +10,7 @@ it is full. Results do not depend on it.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -54,6 +55,7 @@ class WordMemo:
     def __init__(self, tokenizer: English | Plain, max_runs: int = MAX_RUNS, max_chars: int = MAX_CHARS) -> None:
         self._tokenizer = tokenizer
         self._max_runs, self._max_chars = max_runs, max_chars
+        self._lock = threading.Lock()  # kernels run without the GIL, and two of them would enter runs at one place
         self._forget()
 
     @property
@@ -68,8 +70,12 @@ class WordMemo:
 
     def split(self, texts: pa.StringArray | Sequence[str], wanted: np.ndarray | None = None) -> Words:
         """Words of each text, in order; of those that are not `wanted` (bool [rows]; None: all are) none."""
-        if self.n_runs > self._max_runs or self.n_bytes > self._max_chars:
-            self._forget()
+        with self._lock:
+            if self.n_runs > self._max_runs or self.n_bytes > self._max_chars:
+                self._forget()
+            return self._split_texts(texts, wanted)
+
+    def _split_texts(self, texts: pa.StringArray | Sequence[str], wanted: np.ndarray | None) -> Words:
         array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
         offsets, data = buffers("WordMemo", array)
         asked = np.ones(len(array), bool) if wanted is None else wanted.copy()
@@ -83,7 +89,8 @@ class WordMemo:
             run = self._as_run(tuple(english().whole(text)))
             runs = np.insert(runs, ends[row], run).astype(np.int32)
             ends[row + 1 :] += 1
-        learned = Learned(self.bounds, self.token_ids, self.tokens, self.facts, self.polynomials)
+        count = int(self._counts[TOKENS])
+        learned = Learned(self.bounds, self.token_ids, self.tokens, count, self.facts, self.polynomials)
         return Words(learned, (offsets, data), runs, ends, whole)
 
     def _forget(self) -> None:

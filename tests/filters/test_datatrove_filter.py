@@ -68,6 +68,7 @@ def test_what_it_raises_is_the_documents() -> None:
         (DatatroveFilter("NoFilter"), "there is no NoFilter; there are .*GopherQualityFilter"),
         (DatatroveFilter("LambdaFilter"), "a function cannot stand in a configuration"),
         (DatatroveFilter("SamplerFilter", {"rate": 0.5}), "not the same in another run"),
+        (DatatroveFilter("C4BadWordsFilter", {"keep_fraction": 0.5}), "keep_fraction has to be 0"),
         (DatatroveFilter("GopherQualityFilter", {"min_words": 3}), "cannot be made with .*min_words"),
     ],
     ids=lambda case: case.filter if isinstance(case, DatatroveFilter) else "",
@@ -75,6 +76,17 @@ def test_what_it_raises_is_the_documents() -> None:
 def test_what_cannot_be_run_is_refused_before(filter_: DatatroveFilter, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         filter_.check()
+
+
+def test_files_that_arguments_name_count_by_content(tmp_path) -> None:
+    model = tmp_path / "quality.bin"
+    leaf = DatatroveFilter("FastTextClassifierFilter", {"model_url": str(model), "keep_labels": [["good", 0.5]]})
+    absent = leaf.config()
+    model.write_bytes(b"one")
+    first = leaf.config()
+    model.write_bytes(b"two")
+    assert first != leaf.config() and absent != first
+    assert set(DatatroveFilter("RegexFilter", {"regex_exp": "a" * 5000}).config()) == {"filter", "args", "datatrove"}
 
 
 def crawl(folder, texts: list[str]):

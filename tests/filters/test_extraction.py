@@ -276,6 +276,7 @@ HOSTILE = {
     "titles that nobody closes": "<title>t",
     "formulas that nobody closes": "<math>t",
     "formulas": "<math><annotation></math>",
+    "formulas across paragraphs": "<math><p>t",
     "annotations": "<annotation>",
     "comments that nobody closes": "<!--",
     "less": "<",
@@ -302,6 +303,19 @@ def test_steps_are_in_proportion_to_the_page(kind: str) -> None:
     steps = [segment((HOSTILE[kind] * size).encode()).steps for size in sizes]
     assert steps[1] <= 2.1 * steps[0] + 1000 and steps[2] <= 2.1 * steps[1] + 1000, steps
     assert steps[2] <= (3 * len(HOSTILE[kind]) + 3 * c.MAX_DEPTH) * sizes[2]
+
+
+@pytest.mark.parametrize("start", ["<math><p>t", "<math display=block><p>t", "<math>t"])
+def test_the_end_of_formulas_that_one_tag_closes_is_looked_for_once(start: str) -> None:
+    in_depth = "<b>" * c.MAX_DEPTH
+    for end in ("</math>", "<annotation encoding=tex> </annotation></math>"):
+        steps = [segment((in_depth + start * size + end).encode()).steps for size in (4000, 8000)]
+        assert steps[1] <= 2.1 * steps[0] + 1000, steps
+
+
+def test_a_formula_that_nobody_closed_takes_no_text_up_to_the_end_of_the_next() -> None:
+    formula = "<math><mi>x</mi><annotation encoding='application/x-tex'>x^2</annotation></math>"
+    assert whole_text(f"<p>One <math> two.</p><p>Three {formula} four.</p>") == "One two.\n\nThree $x^2$ four."
 
 
 def test_a_script_that_nobody_closes_behind_others_is_looked_for_once() -> None:

@@ -57,6 +57,26 @@ def test_a_host_blocks_what_is_below_it(tmp_path: Path) -> None:
     assert judge(urls, block_lists=(str(hosts),)) == [blocked, blocked, None, None, blocked]
 
 
+def test_hosts_are_the_same_in_any_spelling(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.txt"
+    hosts.write_text(
+        "\ufefffirst.example\n.dot.example\n*.star.example\nMüller.example\nxn--bcher-kva.example\nstraße.example\nहिन्दी.example\n"
+    )
+    spelled = ["first.example", "a.dot.example", "STAR.example.", "müller.example", "a.xn--mller-kva.example"]
+    spelled += ["bücher.example:80", "XN--BCHER-KVA.example", "xn--strae-oqa.example", "हिन्दी.example"]
+    spelled += ["strasse.example", "mueller.example", "a.org"]
+    urls: list[str | None] = [f"http://{host}/" for host in spelled]
+    assert judge(urls, block_lists=(str(hosts),)) == ["url.blocked_host"] * 9 + [None] * 3
+
+
+@pytest.mark.parametrize("line", ["||a.example^", "0.0.0.0 a.example", "a.*.example", "http://a.example/"])
+def test_a_line_that_could_never_match_is_refused(tmp_path: Path, line: str) -> None:
+    hosts = tmp_path / "hosts.txt"
+    hosts.write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"line 1 of .* a host is allowed"):
+        UrlRules(block_lists=(str(hosts),)).check()
+
+
 def test_ip_hosts_may_be_kept_and_soft_words_off() -> None:
     urls = ["http://192.0.2.7/", "http://a.example/hot-sex-teen"]
     assert judge(urls, ip_hosts=True, max_soft_words=None) == [None, None]

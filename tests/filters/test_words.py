@@ -6,9 +6,11 @@ import json
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datatrove.utils.text import PUNCTUATION_SET, split_into_sentences
 from datatrove.utils.word_tokenizers import load_word_tokenizer
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.filters.text.batch import Words
+from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.english import English, english
 from gristmill.filters.text.words import WordMemo, english_words
 
@@ -148,6 +151,37 @@ def test_sentences_are_datatroves_on_adversarial_text() -> None:
     # datatrove does not agree with itself on some texts with IS_ALPHA: the first time it finds one sentence more.
     texts = ["", " ", "a IS_ALPHA b. c", "a", "a.", "a. ", "a.  ", "a. b", "a.\u00a0b", "a.\n\nb", *texts]
     assert english_words().split(texts).n_sentences().tolist() == [len(split_into_sentences(text)) for text in texts]
+
+
+def test_what_later_batches_add_changes_no_earlier_one() -> None:
+    memo = WordMemo(english())
+    words = memo.split(["the mill of the river"])
+    for batch in range(40):  # tables grow one by one
+        memo.split([" ".join(f"mill{batch}x{word}y" for word in range(50))])
+        later = memo.split([f"later{batch}"]).tokens(0)
+        assert words.n_distinct(["the", "of", "have", *later]).tolist() == [2]
+
+
+def test_threads_share_a_memo() -> None:
+    memo = WordMemo(english(), max_runs=2000)
+
+    def batch(seed: int) -> list[tuple[str, str]]:
+        rng = random.Random(seed)
+        texts = [" ".join(f"mill{rng.randrange(10**6)}x" for _ in range(300)) for _ in range(5)]
+        return [(text, " ".join(row)) for text, row in zip(texts, tokens(memo.split(texts)), strict=True)]
+
+    with ThreadPoolExecutor(4) as threads:
+        for pairs in threads.map(batch, range(80)):
+            assert [got for _, got in pairs] == [text for text, _ in pairs]
+
+
+def test_bytes_that_are_no_text_are_read_within_the_tables() -> None:
+    content = b"\xf7\xbf\xbf\xbf" * 20  # beyond all characters; Arrow does not look at what it reads from Parquet
+    offsets = pa.py_buffer(np.array([0, len(content)], np.int32))
+    docs = Docs(pa.StringArray.from_buffers(1, offsets, pa.py_buffer(content)))
+    assert docs.symbols(np.ones(1, bool)).longest_run.tolist() == [20]
+    words = docs.words()
+    assert words.n_alpha.tolist() == [0] and words.word_chars.tolist() == [20]
 
 
 def test_another_spacy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
