@@ -27,7 +27,9 @@ SHELL = ("", "sh", "bash")
 SETS_UP = "sets up from the network; the tests run in what it makes"
 SERVES = "never ends; tests/orchestration/test_serve*.py ask it"
 NO_CLUSTER = "no Kubernetes here; tests/test_deploy_files.py checks the files"
-BY_FLOWS = "given by tests/test_flows.py"
+BY_HOUSE = "tests/house.py gives it to the stack of test_flows.py and test_nightly.py"
+NEEDS_STACK = "speaks to a running stack; test_flows.py and test_nightly.py ask its servers for the same"
+BY_STACK = "tests/orchestration/test_stack.py and test_deploy.py give it to a stack of theirs"
 BY_JOB = "given by tests/test_ray_job.py"
 
 
@@ -130,18 +132,19 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "make setup": SETS_UP,
         "pip install .": "fetches; tests/test_wheel.py installs the wheel",
         "grist serve": SERVES,
-        "grist up": BY_FLOWS,
-        "eval": BY_FLOWS,
-        "prefect": BY_FLOWS,
-        "grist status": BY_FLOWS,
+        "grist up": NEEDS_STACK,
+        "eval": BY_STACK,
+        "prefect deploy": BY_HOUSE,
+        "prefect": NEEDS_STACK,
+        "grist status": BY_STACK,
         "ray job submit": BY_JOB,
     },
     "cluster": {
         "export": NO_CLUSTER,
-        "grist doctor": "tests/orchestration/test_stack.py gives it, on S3 too",
-        "prefect deploy": BY_FLOWS,
+        "grist doctor": "tests/orchestration/test_stack.py gives it, to no store of a cluster",
+        "prefect deploy": BY_HOUSE,
         "ray get-auth-token": BY_JOB,
-        "ray start": BY_JOB,
+        "ray start": "tests/test_ray_job.py starts a head by gristmill.stages.run.ray_start, as `grist up` does",
         "ray job submit": BY_JOB,
         "docker build": "no docker here",
         "helm": NO_CLUSTER,
@@ -153,17 +156,25 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     },
     "model": {"grist serve": SERVES},
     "nightly": {
-        "export": BY_FLOWS,
-        "eval": BY_FLOWS,
-        "grist": BY_FLOWS,
-        "prefect": BY_FLOWS,
+        "export": NEEDS_STACK,
+        "eval": BY_STACK,
+        "grist up": NEEDS_STACK,
+        "grist doctor": BY_STACK,
+        "grist status": BY_STACK,
+        "grist log": "README and docs/lake.md give it",
+        "prefect deploy": BY_HOUSE,
+        "prefect": NEEDS_STACK,
     },
     "operations": {
-        "export": BY_FLOWS,
+        "export": NEEDS_STACK,
         "unset": "ends what the page does to a shell",
-        "eval": BY_FLOWS,
-        "grist": BY_FLOWS,
-        "prefect": BY_FLOWS,
+        "eval": BY_STACK,
+        "grist status": BY_STACK,
+        "grist doctor": BY_STACK,
+        "grist run web": "tests/orchestration/test_by_hand.py, with a Prefect server in place of the stack",
+        "grist kickoff": "tests/test_flows.py runs, cancels and continues one (house.kickoff)",
+        "prefect deploy": BY_HOUSE,
+        "prefect": NEEDS_STACK,
     },
     "reasoning": {
         "python -m venv": SETS_UP,

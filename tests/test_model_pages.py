@@ -88,13 +88,13 @@ def test_python_of_the_model_page_runs(model_page: dict[str, str], store: Store,
     """With what it takes for granted; a call that leaves arguments out (`...`) is not made."""
     whole = "\n".join(line for line in program.splitlines() if "=..." not in line)
     data = vision.picture(1) if "image" in program else speech.clip(1)
-    names = {"lake": store.uri, "tokens": [5, 6, 7], "data": data, "waveform": speech.waveform(1)}
+    names: dict[str, Any] = {"lake": store.uri, "tokens": [5, 6, 7], "data": data, "waveform": speech.waveform(1)}
     exec(compile(whole.replace("max_tokens=256", "max_tokens=4"), "docs/model.md", "exec"), names)
     if "plan_crops" in program:
-        assert astuple(names["plan_crops"](1080, 1920, max_crops=16)) == (3, 5, 1260, 2240, 3918)  # type: ignore[operator]
+        assert astuple(names["plan_crops"](1080, 1920, max_crops=16)) == (3, 5, 1260, 2240, 3918)
     if "audio_tokens" in program:
-        assert names["audio_tokens"](names["frames_of"](30 * 44_100, 44_100)) == 375  # type: ignore[operator]
-        assert names["mel"].shape[1] == 80 and names["mel"].dtype == "float32"  # type: ignore[attr-defined]
+        assert names["audio_tokens"](names["frames_of"](30 * 44_100, 44_100)) == 375
+        assert names["mel"].shape[1] == 80 and names["mel"].dtype == "float32"
 
 
 # Evaluation, and a report of it.
@@ -132,11 +132,11 @@ def report_page(evaluation_page: dict[str, str], store: Store) -> dict[str, Any]
 
 def test_each_report_is_a_page_where_the_command_says(report_page: dict[str, Any], folder: Path) -> None:
     opened = report_page.pop("opened")
-    pages = {line: Path("".join(said.split())) for line, said in report_page.items()}
-    one, several, running = (page.read_text() for page in pages.values())
+    pages = {line: Path("".join(output.split())) for line, output in report_page.items()}
+    single, several, running = (page.read_text() for page in pages.values())
     assert opened == [(folder / "report-web-v3.html").as_uri()]
     assert all(name in several for name in ("web@v3", "mix@v1", "nano.posttrain@v1", "eval@v2"))
-    assert "web@v3" in one and RUN in running
+    assert "web@v3" in single and RUN in running
 
 
 # Training.
@@ -193,14 +193,14 @@ def training_page(store: Store, folder: Path) -> dict[str, str]:
 
 
 def test_the_recipe_trains_once_and_goes_out(training_page: dict[str, str], folder: Path) -> None:
-    lines = {line: said.strip().rpartition("\n")[2] for line, said in training_page.items()}
+    lines = {line: output.strip().rpartition("\n")[2] for line, output in training_page.items()}
     trained_first, planned, own = (json.loads(lines[line]) for line in lines if line.startswith("grist train"))
     assert trained_first["dataset"] == "nano.posttrain" and trained_first["new"]
     assert not planned["new"] and planned["digest"] == trained_first["digest"]
     assert own["dataset"] == "nano.adapt" and own["before"] == ["nano.pretrain@v2"]
     assert "resumed" not in training_page["grist show nano.pretrain"]
     assert "nano-text@v1" in training_page["grist lineage nano.posttrain"]
-    assert "Peak LR" in next(said for line, said in training_page.items() if "lr-fit" in line)
+    assert "Peak LR" in next(output for line, output in training_page.items() if "lr-fit" in line)
     assert (folder / "OUT" / "vision-lora" / "adapter_model.safetensors").exists()
     assert (folder / "MERGED" / "model.safetensors").exists() and not (folder / "MERGED" / "vision-lora").exists()
 

@@ -56,8 +56,8 @@ async def poses_and_solves(server: Strange, body: dict[str, Any], request: web.R
     if "Theorem" in prompt:
         return web.json_response(completion(body, f"Problem: What is {body['seed']} plus three?"))
     asked = re.search(r"What is (\d+) plus three", prompt)
-    said = int(asked[1]) + 3 if asked and body["seed"] % 6 != 5 else 0
-    return web.json_response(completion(body, f"Counted: {body['seed']}.\n#### {said}"))
+    total = int(asked[1]) + 3 if asked and body["seed"] % 6 != 5 else 0
+    return web.json_response(completion(body, f"Counted: {body['seed']}.\n#### {total}"))
 
 
 def judged(kind: Any, checks: Any) -> Judging:
@@ -138,7 +138,7 @@ def test_chains_are_drawn_judged_and_looked_at(reasoning_page: Mapping[str, str]
     assert versions.manifest("posed", 1).form == "documents"
     tree = lineage(versions, "reasoning@v2")
     assert "web@v3" in {node.ref for node in _all_of(tree)}
-    looked = [said for line, said in reasoning_page.items() if line.split()[1] in ("show", "sample")]
+    looked = [output for line, output in reasoning_page.items() if line.split()[1] in ("show", "sample")]
     rollouts, chosen, drawn, wrong = looked
     assert "Thinned out" in chosen or "groups" in chosen.lower()
     assert "accepted" in rollouts and "accepted" in drawn

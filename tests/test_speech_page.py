@@ -92,7 +92,7 @@ def test_a_model_is_trained_asked_and_scored(page: dict[str, str], folder: Path)
 
 
 def test_a_takedown_is_shown_and_then_done(page: dict[str, str], folder: Path) -> None:
-    shown, done, others = (said for line, said in page.items() if line.startswith("grist forget"))
+    shown, done, others = (output for line, output in page.items() if line.startswith("grist forget"))
     assert "segments: 2 texts" in shown and "Nothing was changed" in shown
     assert "segments@v2 is without them" in done and "withdrawn: v1" in done
     assert "On the suppression list" in others

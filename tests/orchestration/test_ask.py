@@ -102,11 +102,11 @@ def test_a_name_alone_is_its_newest_version(tmp_path: Path) -> None:
     assert (str(first), str(second)) == ("base@v1", "base@v2")
     assert exact_name("base", store.uri) == "base@v2" and exact_name("base@v1", store.uri) == "base@v1"
     assert exact_name(str(tmp_path), None) == str(tmp_path)
-    said = [
+    replies = [
         CliRunner().invoke(app, ["ask", name, "what grinds?", "--max-tokens", "6", "--lake", store.uri, "--json"])
         for name in ("base", "base@v2")
     ]
-    assert said[0].exit_code == 0, said[0].output
-    assert said[0].stdout == said[1].stdout
+    assert replies[0].exit_code == 0, replies[0].output
+    assert replies[0].stdout == replies[1].stdout
     absent = CliRunner().invoke(app, ["ask", "bass", "what grinds?", "--lake", store.uri])
     assert absent.exit_code == 1 and absent.stderr == "error: bass: no such folder, and no dataset of the lake\n"
