@@ -171,7 +171,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "eval": BY_STACK,
         "grist status": BY_STACK,
         "grist doctor": BY_STACK,
-        "grist run web": "tests/orchestration/test_by_hand.py, with a Prefect server in place of the stack",
+        "grist run web": "tests/orchestration/test_announce.py, with a Prefect server in place of the stack",
         "grist kickoff": "tests/test_flows.py runs, cancels and continues one (house.kickoff)",
         "prefect deploy": BY_HOUSE,
         "prefect": NEEDS_STACK,
