@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import web
 import yaml
+from page_commands import command
 from waiting import PATIENCE, until
 
 from gristmill.filters.signatures.compiled import cache_folder
@@ -185,12 +186,13 @@ def prefect_yaml() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 
 def deploy(house: House, deployments: list[dict[str, Any]]) -> None:
-    """These deployments, by Prefect's own command."""
+    """These deployments, by the command of docs/nightly.md."""
     file = house.folder / "prefect.yaml"
     file.write_text(yaml.safe_dump({**prefect_yaml()[0], "deployments": deployments}))
-    command = [Path(sys.executable).parent / "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file]
+    prefect, *words = command("nightly", "prefect deploy --all")
+    given = [Path(sys.executable).parent / prefect, "--no-prompt", *words, "--prefect-file", file]
     environment = {**os.environ, **house.stack.exports(), "PREFECT_HOME": str(house.folder / "client")}
-    deployed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    deployed = subprocess.run(given, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
 
 

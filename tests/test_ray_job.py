@@ -1,4 +1,4 @@
-"""`ray job submit` as the README has it, against a head of this test's own."""
+"""`ray job submit`, with README's words for it, against a head of this test's own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import web
 from mixtures import mix
+from page_commands import command
 from preferences import prepare_pairs
 from s3_server import free_port
 from training import prepare, stage, train
@@ -87,10 +88,11 @@ def submit(
     head: tuple[str, dict[str, str]], *arguments: str, config: str = "conf/web.yaml"
 ) -> subprocess.CompletedProcess[str]:
     address, environment = head
-    command = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", "."]
+    ray, job_of, submits, *words = command("README", "ray job submit")
+    shown = words[: words.index("conf/web.yaml")]  # what is run, and with what, is each test's own
     while True:
         job = subprocess.run(
-            [*command, "--", "python", "-m", "pipelines", "run", config, *arguments],
+            [BIN / ray, job_of, submits, "--address", address, *shown, config, *arguments],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -123,7 +125,9 @@ def test_a_submitted_job_trains_in_two_ranks_of_the_cluster(head, store, tmp_pat
     prepare(store)
     recipe = {"dataset": "nano", "tokenizer": "bpe@v1", "stages": [stage(batch=4, steps=6)]}
     sets = [f"recipe.{name}={json.dumps(value)}" for name, value in recipe.items()]
-    sets += ["run.trainer=ray", "run.ranks=2", "run.checkpoint_every=2"]
+    shown = [word for word in command("training", "ray job submit") if word.startswith("run.")]
+    assert shown == ["run.trainer=ray", "run.ranks=2"]
+    sets += [*shown, "run.checkpoint_every=2"]
     settings = [part for setting in sets for part in ("--set", setting)]
     job = submit(head, "--lake", store.uri, *settings, config="conf/train-nano.yaml")
     assert job.returncode == 0, job.stdout + job.stderr

@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import evaluations
 import pytest
+from mixtures import documents, texts, tokenizer
 from models import greedy
 from serving import seeing_parts
 from speech import clip
 from typer.testing import CliRunner
 from vision import picture
 
+from gristmill.lake.store.opening import open_store
 from gristmill.model.generate.engine import Request
 from gristmill.model.hf.checkpoint import load_hf, save_hf
 from gristmill.model.processing.segments import Segment, placeholder
@@ -20,6 +23,7 @@ from gristmill.model.processing.text import Tokenizer
 from gristmill.model.windows.placeholders import Medium
 from gristmill.model.windows.prompts import Prompts, cut_of, log_mel_of
 from gristmill.orchestration.cli.main import app
+from gristmill.orchestration.cli.models.serve import exact_name
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,3 +92,21 @@ def test_what_cannot_be_asked_is_one_line(folder: Path, arguments: list[str], wo
     result = asked(folder, *given)
     assert result.exit_code == code and words in result.output
     assert len(result.output.splitlines()) == 1 and result.output.startswith("error: ")
+
+
+def test_a_name_alone_is_its_newest_version(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "lake"))
+    documents(store, "web", texts(40))
+    tokenizer(store, "web@v1")
+    first, second = (evaluations.model(store, tmp_path / f"{seed}", "base", seed) for seed in (1, 2))
+    assert (str(first), str(second)) == ("base@v1", "base@v2")
+    assert exact_name("base", store.uri) == "base@v2" and exact_name("base@v1", store.uri) == "base@v1"
+    assert exact_name(str(tmp_path), None) == str(tmp_path)
+    replies = [
+        CliRunner().invoke(app, ["ask", name, "what grinds?", "--max-tokens", "6", "--lake", store.uri, "--json"])
+        for name in ("base", "base@v2")
+    ]
+    assert replies[0].exit_code == 0, replies[0].output
+    assert replies[0].stdout == replies[1].stdout
+    absent = CliRunner().invoke(app, ["ask", "bass", "what grinds?", "--lake", store.uri])
+    assert absent.exit_code == 1 and absent.stderr == "error: bass: no such folder, and no dataset of the lake\n"

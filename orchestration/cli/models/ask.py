@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gristmill.model.phi4.config import DTYPES
-from gristmill.orchestration.cli.models.serve import check_device, load_with_tokenizer
+from gristmill.orchestration.cli.models.serve import check_device, check_dtype, exact_name, load_with_tokenizer
 from gristmill.orchestration.show.terminal import JsonOption, LakeOption, answer
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Answered:
 
 
 def ask(
-    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME@vN", help="A checkpoint's folder, or a version.")],
+    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME[@vN]", help="A checkpoint's folder, or a version.")],
     question: Annotated[str, typer.Argument(help="What is asked; nothing where a clip asks.")] = "",
     image: Annotated[list[Path] | None, typer.Option(help="A file with a picture. Repeatable.")] = None,
     audio: Annotated[list[Path] | None, typer.Option(help="A file with a clip. Repeatable.")] = None,
@@ -51,7 +51,8 @@ def ask(
     if not (question.strip() or image or audio):
         raise ValueError("there is nothing to ask: give a question, --image or --audio")
     check_device(device)
-    network, tokenizer = load_with_tokenizer(model, dtype, device, lake)
+    check_dtype(dtype)
+    network, tokenizer = load_with_tokenizer(exact_name(model, lake), dtype, device, lake)
 
     from gristmill.model.generate.engine import Engine, Options, Request
     from gristmill.model.generate.sampling import Sampling

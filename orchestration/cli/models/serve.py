@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gristmill.model.phi4.config import DTYPES
-from gristmill.orchestration.show.terminal import USAGE, LakeOption, fail, open_lake, say
+from gristmill.orchestration.show.terminal import USAGE, LakeOption, fail, open_lake, say, versions_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -26,7 +26,7 @@ _PATIENCE = 10  # seconds that answers under way get when the server is told to 
 
 
 def serve(
-    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME@vN", help="A checkpoint's folder, or a version.")],
+    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME[@vN]", help="A checkpoint's folder, or a version.")],
     host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's need a key.")] = (
         "127.0.0.1"
     ),
@@ -88,9 +88,11 @@ def serve(
         fail(f"--host {host}: others than {', '.join(_LOOPBACK)} need an API key: set ${api_key_env}")
         raise typer.Exit(USAGE)
     check_device(device)
+    check_dtype(dtype)
     from gristmill.orchestration.observe.requests import open_log
 
     log = open_log(request_log) if request_log is not None else None  # before a model is loaded in vain
+    model = exact_name(model, lake)
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, lake)
 
     from gristmill.model.generate.engine import Engine
@@ -163,11 +165,31 @@ def _block_size(length: int, exact: bool) -> int:
     return 0
 
 
+def check_dtype(dtype: str | None) -> None:
+    """Raises ValueError for one that no weights are loaded in."""
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
+
+
+def exact_name(model: str, lake: str | None) -> str:
+    """NAME@vN of the newest version where a dataset of the lake is named; a folder, and what names a version, as it is.
+    Raises FileNotFoundError for neither."""
+    if "@" in model or Path(model).is_dir():
+        return model
+    from gristmill.pipelines.settings.config import BadConfig
+
+    try:
+        versions = versions_of(lake)
+        if model in versions.names():
+            return str(versions.resolve(model))
+    except (BadConfig, FileNotFoundError):
+        pass  # there is no lake: then a folder was meant
+    raise FileNotFoundError(f"{model}: no such folder, and no dataset of the lake")
+
+
 def load_with_tokenizer(model: str, dtype: str | None, device: str, lake: str | None) -> tuple[Multimodal, Tokenizer]:
     """Of a checkpoint's folder or a version of the lake. Raises ValueError, FileNotFoundError, and what `load_model`
     raises."""
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"--dtype {dtype}: allowed are {', '.join(DTYPES)}")
     folder = Path(model)
     if folder.is_dir():
         import torch
@@ -179,8 +201,6 @@ def load_with_tokenizer(model: str, dtype: str | None, device: str, lake: str | 
         loaded = load_hf(folder, dtype=getattr(torch, dtype) if dtype else None, device=device)
         tokenizer.check_fits(loaded.config.text.vocab_size)
         return loaded, tokenizer
-    if "@" not in model:
-        raise FileNotFoundError(f"{model}: no such folder; a version in the lake is NAME@vN")
 
     from gristmill.stages.models.model_versions import load_model
 
