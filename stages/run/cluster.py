@@ -12,9 +12,11 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from gristmill.lake.store.base import Store
 from gristmill.stages.core.work import Resources
@@ -93,8 +95,19 @@ def _at_once(workers: int, cpus: int, where: str) -> int:
 
 
 def _close_to_others() -> None:
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    """Settings by which Ray asks for a token. Where a program has imported Ray before, it read its settings then: it
+    would listen to all, and show no token."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if "ray" in sys.modules:
+        from ray import _raylet  # extension, of which mypy knows nothing
+        from ray._private import ray_constants
+
+        raylet: Any = _raylet
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+        ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, True)
 
 
 def stop_on_sigterm() -> None:

@@ -130,3 +130,13 @@ def test_its_agents_take_the_ports_that_were_held_for_them():
 
 def test_a_raylet_that_ends_is_reported_with_the_end_of_its_log():
     assert run(AGENTS + NO_START).endswith("its raylet has ended. Its logs end so:\nno room for a node")
+
+
+def test_a_program_that_imported_ray_before_has_a_private_ray_too():
+    """Ray reads where to listen, and how to show its token, when it is imported."""
+    program = "import ray.util.state\nfrom gristmill.stages.run.cluster import connect\nconnect(1)\nimport ray\n"
+    program += "print(ray.get(ray.remote(lambda: 6 * 7).remote()), ray.util.get_node_ip_address())"
+    unset = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert run.stdout == "42 127.0.0.1\n", run.stderr
