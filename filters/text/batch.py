@@ -1,4 +1,4 @@
-"""The words of a batch of texts, and the compiled kernels that split them (`filters/text/word_kernels.py`)."""
+"""The words of a batch of texts, and the compiled kernels that split them (`filters/text/kernels/words.py`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gristmill.filters.text.tables import Table, number
 
 
 class Kernels(NamedTuple):
-    """Numba dispatchers of one signature each, which release the GIL. What they do: `filters/text/word_kernels.py`."""
+    """Numba dispatchers of one signature each, which release the GIL. What they do: `filters/text/kernels/words.py`."""
 
     count_runs: Callable[..., None]
     look_up: Callable[..., None]
@@ -31,7 +31,9 @@ class Kernels(NamedTuple):
 @lru_cache(maxsize=1)
 def kernels() -> Kernels:
     """The kernels of this process, loaded or compiled at the first call."""
-    return Kernels(**load(Path(__file__).with_name("word_kernels.py"), Kernels._fields))
+    folder = Path(__file__).with_name("kernels")
+    of_words = [folder / name for name in ("affixes.py", "memo.py", "utf8.py")]
+    return Kernels(**load(folder / "words.py", uses=of_words), **load(folder / "counts.py", uses=[folder / "utf8.py"]))
 
 
 class Learned(NamedTuple):

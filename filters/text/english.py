@@ -3,7 +3,7 @@
 spaCy splits text at whitespace, tokenises each run by itself, then looks for special cases (":)", "Mr.") over
 the whole document and merges what it finds, the longest first. A find that spans two runs merges nothing (no
 special case holds a space), but it undoes shorter finds that it overlaps: "foo:)" is `foo :)`, "foo:) )" is
-`foo : ) )`. The first half is compiled (`filters/text/word_kernels.py`), from what stands here: special cases, units,
+`foo : ) )`. The first half is compiled (`filters/text/kernels/words.py`), from what stands here: special cases, units,
 what is a URL. The second is `merged`. The tests compare all of it with datatrove, and so does every process, on some
 thousand runs, before it splits its first text.
 Source: spacy/tokenizer.pyx (`_tokenize_affixes`, `_apply_special_cases`), spacy/lang/tokenizer_exceptions.py,

@@ -1,4 +1,4 @@
-"""Measures of a batch of texts that several filters are made of, compiled: `filters/text/measure_kernels.py`."""
+"""Measures of a batch of texts that several filters are made of, compiled: `filters/text/kernels`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ class Kernels(NamedTuple):
 @lru_cache(maxsize=1)
 def kernels() -> Kernels:
     """The kernels of this process, loaded or compiled at the first call."""
-    return Kernels(**load(Path(__file__).with_name("measure_kernels.py"), Kernels._fields))
+    folder = Path(__file__).with_name("kernels")
+    uses = [folder / "segments.py", folder / "utf8.py"]
+    compiled: dict[str, Callable[..., None]] = {}
+    for name in ("lines.py", "grams.py", "c4.py"):
+        compiled |= load(folder / name, uses=uses)
+    return Kernels(**compiled)
 
 
 class Symbols(NamedTuple):

@@ -1,4 +1,4 @@
-"""The rules of a tokenizer as the kernels of `filters/text/word_kernels.py` take them."""
+"""The rules of a tokenizer as the kernels of `filters/text/kernels/words.py` take them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables from strings to numbers as the kernels of `filters/text/word_kernels.py` read them, made in plain Python."""
+"""Tables from strings to numbers as the kernels of `filters/text/kernels/words.py` read them, made in plain Python."""
 
 from __future__ import annotations
 

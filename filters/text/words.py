@@ -1,7 +1,7 @@
 """Exactly datatrove's English words, many times faster: a memo from run of non-whitespace to its tokens.
 
 Natural text repeats its runs, so each distinct one is tokenised once in a process; a batch is then a look-up a run,
-compiled (`filters/text/word_kernels.py`). Where neighbouring runs could change each other's tokens
+compiled (`filters/text/kernels/words.py`). Where neighbouring runs could change each other's tokens
 (filters/text/english.py; about one in ten thousand), the run is split again with its neighbours in sight
 and stands under another number. The memo is a cache of a pure function: it is bounded, and starts afresh when
 it is full. Results do not depend on it.
