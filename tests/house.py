@@ -109,12 +109,18 @@ class House:
         return until(look, f"a driver for {name} with {receipts} receipts")
 
     def kickoff(self, name: str, config: Path) -> subprocess.Popen[str]:
-        """`grist kickoff` in a shell that speaks to this stack, into one of its lakes; its answer is JSON."""
+        """`grist kickoff` in a shell that speaks to this stack, into one of its lakes; its answer is JSON. The shell spoke
+        to another cluster before, as one of a test's process did to its own."""
         command = [sys.executable, "-m", "gristmill.orchestration.cli.main", "kickoff", str(config), "--json"]
         return subprocess.Popen(
             [*command, "--lake", self.lake(name)],
             cwd=ROOT,
-            env={**os.environ, **self.stack.exports(), "PREFECT_HOME": str(self.folder / "client")},
+            env={
+                **os.environ,
+                "RAY_AUTH_TOKEN": "0" * 64,
+                **self.stack.exports(),
+                "PREFECT_HOME": str(self.folder / "client"),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

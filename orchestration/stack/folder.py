@@ -137,12 +137,14 @@ class Stack:
         """What a shell needs in order to speak to this stack. No secret: both lie in files only you can read.
 
         RAY_API_SERVER_ADDRESS and not RAY_ADDRESS: that one would also redirect every `grist run` of the shell.
+        RAY_AUTH_TOKEN empty: Ray would take the token of another cluster in it before the file's.
         """
         return {
             "PREFECT_API_URL": self.prefect.url,
             "PREFECT_PROFILES_PATH": str(self.folder / "profiles.toml"),
             "RAY_API_SERVER_ADDRESS": self.ray.url,
             "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "ray-secret"),
         }
 
