@@ -109,8 +109,8 @@ class House:
         return until(look, f"a driver for {name} with {receipts} receipts")
 
     def kickoff(self, name: str, config: Path) -> subprocess.Popen[str]:
-        """`grist kickoff` in a shell that speaks to this stack, into one of its lakes; its answer is JSON. The shell spoke
-        to another cluster before, as one of a test's process did to its own."""
+        """`grist kickoff` in a shell that speaks to this stack, into one of its lakes; its answer is JSON. The shell
+        spoke to another cluster before, as a test's process may have done."""
         command = [sys.executable, "-m", "gristmill.orchestration.cli.main", "kickoff", str(config), "--json"]
         return subprocess.Popen(
             [*command, "--lake", self.lake(name)],
