@@ -154,7 +154,7 @@ def waited(graph: Graph, todo: Mapping[str, float], room: Room) -> float:
     """Seconds until all of these nodes are done, each taking so long, as `run_graph` starts them."""
     now, ends = 0.0, dict[str, float]()
     running: dict[str, tuple[float, Share]] = {}
-    waiting = [name for name in graph.nodes if name in todo]
+    waiting = graph.by_urgency([name for name in graph.nodes if name in todo])
     while waiting or running:
         for name in list(waiting):
             node = graph.nodes[name]

@@ -98,6 +98,15 @@ class Graph:
                 waiting += self.nodes[need].needs
         return earlier
 
+    def by_urgency(self, names: Sequence[str]) -> list[str]:
+        """These nodes, those first that the longest chains of others wait for: what ends such a chain late ends the
+        kickoff late, while what nothing waits for fills any gap."""
+        longest = dict.fromkeys(self.nodes, 0)
+        for name in reversed(list(self.nodes)):
+            for need in self.nodes[name].needs:
+                longest[need] = max(longest[need], longest[name] + 1)
+        return sorted(names, key=lambda name: -longest[name])
+
     def selected(self, only: Sequence[str], since: Sequence[str]) -> list[str]:
         """The nodes that are asked for, in order: those of `only`, those of `since` with all that come after them; all
         where neither is given. Raises BadConfig for an unknown one."""

@@ -1,4 +1,5 @@
 """A kickoff under way: each node starts when all that it needs is done and there is room, and its end comes by a queue.
+Of several that could start, the one that the longest chain of others waits for does.
 
 A node that fails holds back what needs it, and nothing else. Who starts a node's work decides where it runs (inline, a
 thread that waits for a process, a task of a flow); here is only the order.
@@ -89,8 +90,9 @@ def run_graph(
 
         return work
 
+    by_urgency = graph.by_urgency(chosen)
     while True:
-        for name in chosen:
+        for name in by_urgency:
             if name in ends or name in running:
                 continue
             node = graph.nodes[name]
