@@ -24,7 +24,8 @@ from gristmill.stages.dedup import runs
 
 SIZE_BINS = (2, 3, 4, 5, 9, 17, 33, 65, 129, 257, 513, 1025)
 """Lower edges of the histogram of cluster sizes; the survivor counts."""
-_EMPTY = pa.table({"survivor": pa.array([], pa.string())})
+_EMPTY = pa.Table.from_batches([], pa.schema([("survivor", pa.string())]))
+"""Not of a list: Arrow would import pandas to look at it, whenever this module is imported."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ DEEPEST = 60
 MUTABLE = (list, dict, set, bytearray)
 """Types whose values a function may change that is given them."""
 _EXACT = 1 << 53
+_AT_ONCE = 1 << 20
+"""Bytes that are asked of a channel at a time."""
+_plain_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class BadMessage(Exception):
@@ -36,7 +39,7 @@ def _refuse(value: Any) -> int:
 
 def send(channel: socket.socket, message: Any, longest: int) -> None:
     """Sends a message of plain JSON. Raises BadMessage if it is longer than `longest` bytes."""
-    data = json.dumps(message, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    data = _plain_json(message).encode()
     if len(data) > longest:
         raise BadMessage(f"a message of {len(data):,} bytes, at most {longest:,} are passed")
     channel.sendall(len(data).to_bytes(4, "big") + data)
@@ -60,16 +63,17 @@ def receive(channel: socket.socket, longest: int) -> Any:
 
 
 def _exactly(channel: socket.socket, length: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < length:
+    parts: list[bytes] = []
+    while length:
         try:
-            part = channel.recv(min(1 << 20, length - len(data)))
+            part = channel.recv(min(_AT_ONCE, length))
         except ConnectionError:
             return None
         if not part:
             return None
-        data += part
-    return bytes(data)
+        length -= len(part)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def encode(value: Any, handle: Callable[[Any], int], depth: int = 0) -> Any:

@@ -19,7 +19,11 @@ from gristmill.synth.sandbox.sandbox import Sandbox
         ("class Same:\n    def __eq__(self, other): return True\ndef double(n): return Same()", "failed"),
         ("class Same(int):\n    def __eq__(self, other): return True\ndef double(n): return Same(5)", "failed"),
         ("import sys\nsys.modules.clear()\ndef double(n): return 5", "failed"),
-        ('import json\njson.dumps = lambda *a, **k: \'{"status": "passed"}\'\ndef double(n): return 5', "forged"),
+        (
+            'import json\njson.JSONEncoder.iterencode = lambda *a, **k: \'{"status": "passed"}\'\n'
+            "def double(n): return 5",
+            "forged",
+        ),
         (
             'import os\nreply = b\'{"status":"passed"}\'\n'
             "for n in range(3, 64):\n    try: os.write(n, len(reply).to_bytes(4, 'big') + reply)\n"
@@ -138,7 +142,7 @@ def test_a_program_replaces_none_of_the_names_that_tests_judge_by(sandbox: Sandb
         ("import os; os._exit(0)", "try:\n    double(-1)\nexcept Exception:\n    pass", "exited"),
         ("return 'x' * (20 << 20)", "try:\n    double(-1)\nexcept Exception:\n    pass", "message_limit"),
         (
-            "import json; json.dumps = lambda *a, **k: '{}'",
+            "import json; json.JSONEncoder.iterencode = lambda *a, **k: '{}'",
             "try:\n    double(1)\nexcept Exception:\n    pass",
             "forged",
         ),
