@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,9 +135,11 @@ def sample_data(
     from gristmill.synth.scenes.sample import write_scenes
     from gristmill.synth.speech.sample import write_speech
 
-    clips = [write_speech(directory, seed=seed, rows=speech)] if speech else []
-    texts = write_sample(directory, pages=pages, seed=seed, stories=stories, copying=copying)
-    media = [write_scenes(directory, seed=seed, scenes=scenes), *clips]
+    texts, *media = _side_by_side(
+        partial(write_sample, directory, pages=pages, seed=seed, stories=stories, copying=copying),
+        partial(write_scenes, directory, seed=seed, scenes=scenes),
+        *([partial(write_speech, directory, seed=seed, rows=speech)] if speech else []),
+    )
     summary = replace(
         texts,
         files=tuple(sorted((*texts.files, *(name for written in media for name in written.files)))),
@@ -152,6 +155,16 @@ def sample_data(
             f"try: grist run conf/web.yaml --lake lake-data --set recipe.inputs='[{summary.directory}/crawl/*]'"
         ),
     )
+
+
+def _side_by_side(*calls: Callable[[], Any]) -> list[Any]:
+    """What each call returns, in order; each is made in a process of its own. Raises what the first that fails does."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    workers = min(len(calls), len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
