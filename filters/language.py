@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +26,11 @@ import pyarrow.compute as pc
 from gristmill.filters import lid
 from gristmill.filters.base import Filter, below, first_reason
 from gristmill.filters.text.docs import Docs
+from gristmill.filters.text.scores import LEAST_SCORES, OTHERS
 
 WINDOWS, WINDOW = 5, 200
 """Windows of a text, and characters of one: 1,000 in all, as many as one head would need to be told from others."""
+BY_LANGUAGE: Literal["by_language"] = "by_language"
 LABELS = 2
 """Best labels of a window that take part in the mean."""
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]+")  # soft hyphen, zero-width space, word joiner, BOM: inside words
@@ -44,14 +46,15 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class LanguageFilter(Filter[Docs]):
-    """Keeps documents whose language is in `keep` (lid.176's labels; empty = any) with at least `min_score`.
+    """Keeps documents whose language is in `keep` (lid.176's labels; empty = any) with at least `min_score`, which is
+    one number for all, or "by_language" for each its own (filters/text/scores.py).
 
     `model_path` says where the model lies (see `filters.lid`); it is no threshold and no part of the
     filter's identity (`compare=False`): `model_digest()` is.
     """
 
     keep: tuple[str, ...] = ("en",)
-    min_score: float | None = 0.65
+    min_score: float | Literal["by_language"] | None = 0.65
     model_path: str | None = field(default=None, compare=False, repr=False)
 
     name: ClassVar[str] = "language"
@@ -61,8 +64,11 @@ class LanguageFilter(Filter[Docs]):
     )
 
     def __post_init__(self) -> None:
-        if self.min_score is not None and not 0 <= self.min_score <= 1:
-            raise ValueError(f"language.min_score is {self.min_score}; a probability, from 0 to 1, or null is allowed")
+        is_number = isinstance(self.min_score, int | float)
+        if self.min_score not in (None, BY_LANGUAGE) and not (is_number and 0 <= self.min_score <= 1):
+            raise ValueError(
+                f"language.min_score is {self.min_score}; a probability, from 0 to 1, {BY_LANGUAGE} or null is allowed"
+            )
 
     def model_digest(self) -> str:
         """sha256 of the model's file, hex: part of a stage's identity."""
@@ -100,14 +106,25 @@ class LanguageFilter(Filter[Docs]):
             [
                 ("no_text", unknown),
                 ("unwanted", ~wanted if self.keep else np.zeros_like(wanted)),
-                ("low_score", below(measures.column("language_score"), self.min_score)),
+                ("low_score", self._too_low(measures)),
             ],
         )
+
+    def _too_low(self, measures: pa.RecordBatch) -> np.ndarray:
+        """Whose score is under what is asked of its language, bool [rows]; never where it is null."""
+        scores = measures.column("language_score")
+        if self.min_score != BY_LANGUAGE:
+            return below(scores, self.min_score)
+        languages = measures.column("language").to_pylist()
+        least = pa.array([LEAST_SCORES.get(language, OTHERS) for language in languages], scores.type)
+        return pc.fill_null(pc.less(scores, least), False).to_numpy(zero_copy_only=False)
 
     def config(self) -> dict[str, Any]:
         """The thresholds and the model's bytes, which decide like a threshold does, wherever the file lies."""
         config = super().config()
         del config["model_path"]
+        if self.min_score == BY_LANGUAGE:
+            config["min_scores"] = {"others": OTHERS, **LEAST_SCORES}
         return config | {"model_sha256": self.model_digest()}
 
     def _check(self, model: Any) -> None:

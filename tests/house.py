@@ -108,19 +108,29 @@ class House:
         before = self.receipts(name)
         return until(look, f"a driver for {name} with {receipts} receipts")
 
+    @property
+    def shell(self) -> dict[str, str]:
+        """The environment of a shell that speaks to this stack, and spoke to another cluster before, as a test's
+        process may have done."""
+        client = {"PREFECT_HOME": str(self.folder / "client")}
+        return {**os.environ, "RAY_AUTH_TOKEN": "0" * 64, **self.stack.exports(), **client}
+
+    def prefect(self, page: str, start: str, *more: str, instead: Mapping[str, str] | None = None) -> str:
+        """What the page's command that begins so prints in such a shell; `instead`: for words of it."""
+        words = [(instead or {}).get(word, word) for word in command(page, start)]
+        given = [Path(sys.executable).parent / words[0], "--no-prompt", *words[1:], *more]
+        wide = self.shell | {"COLUMNS": "300", "NO_COLOR": "1"}
+        done = subprocess.run(given, cwd=ROOT, env=wide, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def kickoff(self, name: str, config: Path) -> subprocess.Popen[str]:
-        """`grist kickoff` in a shell that speaks to this stack, into one of its lakes; its answer is JSON. The shell
-        spoke to another cluster before, as a test's process may have done."""
+        """`grist kickoff` in a shell that speaks to this stack, into one of its lakes; its answer is JSON."""
         command = [sys.executable, "-m", "gristmill.orchestration.cli.main", "kickoff", str(config), "--json"]
         return subprocess.Popen(
             [*command, "--lake", self.lake(name)],
             cwd=ROOT,
-            env={
-                **os.environ,
-                "RAY_AUTH_TOKEN": "0" * 64,
-                **self.stack.exports(),
-                "PREFECT_HOME": str(self.folder / "client"),
-            },
+            env=self.shell,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -195,11 +205,7 @@ def deploy(house: House, deployments: list[dict[str, Any]]) -> None:
     """These deployments, by the command of docs/nightly.md."""
     file = house.folder / "prefect.yaml"
     file.write_text(yaml.safe_dump({**prefect_yaml()[0], "deployments": deployments}))
-    prefect, *words = command("nightly", "prefect deploy --all")
-    given = [Path(sys.executable).parent / prefect, "--no-prompt", *words, "--prefect-file", file]
-    environment = {**os.environ, **house.stack.exports(), "PREFECT_HOME": str(house.folder / "client")}
-    deployed = subprocess.run(given, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    house.prefect("nightly", "prefect deploy --all", "--prefect-file", str(file))
 
 
 def by_hand(nightly: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ SETS_UP = "sets up from the network; the tests run in what it makes"
 SERVES = "never ends; tests/orchestration/test_serve*.py ask it"
 NO_CLUSTER = "no Kubernetes here; tests/test_deploy_files.py checks the files"
 BY_HOUSE = "tests/house.py gives it to the stack of test_flows.py and test_nightly.py"
+BY_FLOWS = "tests/test_flows.py gives it to a stack of its own"
 NEEDS_STACK = "speaks to a running stack; test_flows.py and test_nightly.py ask its servers for the same"
 BY_STACK = "tests/orchestration/test_stack.py and test_deploy.py give it to a stack of theirs"
 BY_JOB = "given by tests/test_ray_job.py"
@@ -163,7 +164,8 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "grist status": BY_STACK,
         "grist log": "README and docs/lake.md give it",
         "prefect deploy": BY_HOUSE,
-        "prefect": NEEDS_STACK,
+        "prefect flow-run ls": BY_FLOWS,
+        "prefect artifact inspect": BY_FLOWS,
     },
     "operations": {
         "export": NEEDS_STACK,
@@ -174,7 +176,9 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "grist run web": "tests/orchestration/test_announce.py, with a Prefect server in place of the stack",
         "grist kickoff": "tests/test_flows.py runs, cancels and continues one (house.kickoff)",
         "prefect deploy": BY_HOUSE,
-        "prefect": NEEDS_STACK,
+        "prefect deployment run": "would train on the latest mixture; test_flows.py and test_nightly.py start others",
+        "prefect flow-run": BY_FLOWS,
+        "prefect artifact inspect": BY_FLOWS,
     },
     "reasoning": {
         "python -m venv": SETS_UP,

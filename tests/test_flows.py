@@ -123,6 +123,8 @@ def test_a_version_of_the_schedule_starts_what_is_made_from_it_by_an_event(house
     assert {"scan", "extract", "shards", "ledger"} <= set(names) and names.index("scan") < names.index("ledger")
     assert {stage["state_type"] for stage in stages} == {"COMPLETED"}
     assert any("records" in (stage["state"]["message"] or "") for stage in stages)
+    assert first["id"] in house.prefect("operations", "prefect flow-run ls")
+    assert "minhash" in house.prefect("operations", "prefect artifact inspect")
 
 
 def test_a_version_that_a_gate_holds_starts_nothing_and_somebody_is_told(house: House) -> None:
@@ -202,7 +204,7 @@ def begun(house: House, config: Path) -> tuple[Any, str, processes.Identity]:
 def test_a_kickoff_of_a_shell_is_cancelled_killed_and_left_by_its_servers_and_is_done_once(house: House) -> None:
     config = pages_and_words(house)
     kickoff, run, driver = begun(house, config)
-    house.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    house.prefect("operations", "prefect flow-run cancel", instead={"ID": run})
     _, errors = kickoff.communicate(timeout=PATIENCE)
     assert kickoff.returncode == 5 and "error: cancelled in Prefect; what is done is kept" in errors
     assert house.state(run) == ("Cancelled", "what is done is kept: the same command goes on")

@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks.language_scores import least_scores
 from gristmill.filters import language, lid
 from gristmill.filters.language import LanguageFilter
 from gristmill.filters.text.docs import Docs
+from gristmill.filters.text.scores import LEAST_SCORES
 
 ENGLISH = "The miller grinds the grain into flour and sells it at the market every Saturday morning."
 GERMAN = "Der Müller mahlt das Korn zu Mehl und verkauft es jeden Samstagmorgen auf dem Markt."
@@ -143,11 +145,36 @@ def test_real_sentences(shared_data: Path) -> None:
     assert min(right.values()) >= 90, right
 
 
+def test_each_language_has_its_own_least_score() -> None:
+    scores = {"de": [0.89, 0.9], "hr": [0.35, 0.4], "xh": [0.64, 0.66], "en": [None]}
+    rows = [(label, score) for label, values in scores.items() for score in values]
+    labels, values = zip(*rows, strict=True)
+    measures = pa.record_batch([pa.array(labels), pa.array(values, pa.float32())], ["language", "language_score"])
+    verdicts = LanguageFilter(keep=(), min_score="by_language").rule(measures).to_pylist()
+    low = "language.low_score"
+    assert verdicts == [low, None, low, None, low, None, None]
+    assert LanguageFilter(keep=()).rule(measures).to_pylist() == [None, None, low, low, low, None, None]
+    assert "min_scores" in LanguageFilter(min_score="by_language").config()
+    assert "min_scores" not in LanguageFilter().config()
+
+
+def test_least_scores_are_those_of_the_formula(shared_data: Path) -> None:
+    assert least_scores() == LEAST_SCORES
+
+
+def test_by_language_keeps_what_one_number_loses(shared_data: Path) -> None:
+    lines = (shared_data / "6_langid" / "lingua_sentences.jsonl").read_text(encoding="utf-8").splitlines()
+    croatian = docs(*(record["text"] for record in map(json.loads, lines) if record["lang"] == "hr"))
+    kept = LanguageFilter(keep=("hr",), min_score="by_language").judge(croatian).to_pylist().count(None)
+    assert kept >= 2 * LanguageFilter(keep=("hr",)).judge(croatian).to_pylist().count(None) > 0
+
+
 def test_unknown_labels_and_scores_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\['english'\].*never answers"):
         LanguageFilter(keep=("en", "english")).judge(docs(ENGLISH))
-    with pytest.raises(ValueError, match=r"min_score is 65"):
-        LanguageFilter(min_score=65)
+    for score, shown in ((65, "65"), ("every", "every")):
+        with pytest.raises(ValueError, match=rf"min_score is {shown}; a probability, .* by_language or null"):
+            LanguageFilter(min_score=score)  # type: ignore[arg-type]
 
 
 def test_where_the_model_lies_is_no_identity_but_its_bytes_are(tmp_path: Path, no_environment: None) -> None:

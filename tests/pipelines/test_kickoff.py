@@ -62,12 +62,6 @@ def test_nodes_run_after_what_they_need_and_name_the_exact_versions(graphs):
     assert [str(ref) for ref in version.sources] == ["b@v1", "c@v1"] and version.recipe["sources"] == ["b@v1", "c@v1"]
 
 
-def test_what_the_longest_chain_waits_for_starts_first(graphs):
-    chain = {"b": graphs.upper("b", "node:c"), "c": graphs.upper("c", "node:d"), "d": graphs.upper("d")}
-    _, watch = graphs.run({"a": graphs.upper("a")} | chain)
-    assert watch.starts == ["d", "c", "a", "b"]
-
-
 def test_what_is_done_is_not_done_again(graphs):
     first, _ = graphs.run(diamond(graphs))
     RUNS.clear()

@@ -90,6 +90,16 @@ def test_what_is_waited_for_follows_from_the_order_and_the_room(graphs):
     assert waited(graph, {}, Room(2)) == 0
 
 
+def test_what_the_longest_chain_waits_for_starts_first_and_is_counted_on(graphs):
+    chain = {"b": graphs.upper("b", "node:c"), "c": graphs.upper("c", "node:d"), "d": graphs.upper("d")}
+    given = {"a": graphs.upper("a")} | chain
+    _, watch = graphs.run(given)
+    assert watch.starts == ["d", "c", "a", "b"]
+    lasts = {"a": 3.0, "b": 1.0, "c": 1.0, "d": 1.0}
+    assert waited(graphs.prepared(given).graph, lasts, Room(1)) == 6
+    assert waited(graphs.prepared(given).graph, lasts, Room(2)) == 3
+
+
 def test_a_node_takes_what_its_workers_ranks_and_engines_do(graphs):
     def config(pipeline: str, **run: Any) -> PipelineConfig:
         config: PipelineConfig = validate(PIPELINES[pipeline], {"pipeline": pipeline, "run": run})
