@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,6 @@ import numpy as np
 
 from gristmill.filters.signatures.compiled import load
 from gristmill.filters.text.characters import flags
-from gristmill.filters.text.english import english
 from gristmill.filters.text.tables import Table, number
 
 
@@ -64,11 +63,8 @@ class Words:
         texts: tuple[np.ndarray, np.ndarray],
         runs: np.ndarray,
         ends: np.ndarray,
-        whole: Mapping[int, str],
     ) -> None:
-        """`whole`: texts, by row, that have one run for all their tokens."""
         self.texts, self.runs, self.ends = texts, runs, ends
-        self._whole = whole
         self._bounds, self._token_ids = learned.bounds, learned.token_ids
         self._n_known = learned.n_tokens
         self.tokens_table, self.facts, self.polynomials = learned.tokens, learned.facts, learned.polynomials
@@ -107,8 +103,6 @@ class Words:
         counts = np.zeros(len(self), np.int64)
         arrays = (self.runs, self.ends, self._bounds, self._token_ids, self.facts)
         kernels().sentences(*self.texts, flags(), *arrays, counts)
-        for row, text in self._whole.items():
-            counts[row] = english().sentences(text)
         return counts
 
     def _any_bits(self, words: Sequence[str]) -> np.ndarray:

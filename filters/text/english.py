@@ -87,17 +87,6 @@ class English:
         self.reach = max(map(len, longer.values()))
         self._seams = frozenset(a[-1] + b[0] for pattern in longer.values() for a, b in pairwise(pattern))
 
-    def whole(self, text: str) -> list[str]:
-        """Tokens of a whole text, by datatrove itself."""
-        tokens: list[str] = self._datatrove.word_tokenize(text)
-        return tokens
-
-    def sentences(self, text: str) -> int:
-        """How many sentences a text has, by datatrove itself."""
-        from datatrove.utils.text import split_into_sentences
-
-        return len(split_into_sentences(text))
-
     def is_url(self, core: str) -> bool:
         """Whether what is left of a run without its affixes is one token because it is a URL, in linear time."""
         return self._url(core)

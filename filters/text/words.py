@@ -77,21 +77,30 @@ class WordMemo:
 
     def _split_texts(self, texts: pa.StringArray | Sequence[str], wanted: np.ndarray | None) -> Words:
         array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
-        offsets, data = buffers("WordMemo", array)
         asked = np.ones(len(array), bool) if wanted is None else wanted.copy()
-        # Texts with this string are split by datatrove itself, and enter as if all their tokens were one run.
-        breaks = [] if isinstance(self._tokenizer, Plain) else _breaks(array)
-        whole = {row: array[row].as_py() for row in breaks if asked[row]}
-        asked[list(whole)] = False
+        if not isinstance(self._tokenizer, Plain):
+            array = self._without_breaks(array, asked)
+        return self._words(array, asked)
+
+    def _words(self, array: pa.StringArray, asked: np.ndarray) -> Words:
+        offsets, data = buffers("WordMemo", array)
         runs, ends = self._look_up(offsets, data, sealed(asked))
         self._resplit(array, runs, ends)
-        for row, text in whole.items():
-            run = self._as_run(tuple(english().whole(text)))
-            runs = np.insert(runs, ends[row], run).astype(np.int32)
-            ends[row + 1 :] += 1
         count = int(self._counts[TOKENS])
         learned = Learned(self.bounds, self.token_ids, self.tokens, count, self.facts, self.polynomials)
-        return Words(learned, (offsets, data), runs, ends, whole)
+        return Words(learned, (offsets, data), runs, ends)
+
+    def _without_breaks(self, texts: pa.StringArray, asked: np.ndarray) -> pa.StringArray:
+        """The texts as datatrove splits them: where BREAKS_SPACY is a token of its own, spaCy fails, and datatrove
+        tries again with all of it cut out. Where that leaves another one, datatrove fails; here it is a word then."""
+        rows = [row for row in pc.indices_nonzero(pc.match_substring(texts, BREAKS_SPACY)).to_pylist() if asked[row]]
+        if not rows:
+            return texts
+        words = self._words(texts.take(pa.array(rows)), np.ones(len(rows), bool))
+        broken = np.zeros(len(texts), bool)
+        broken[[row for place, row in enumerate(rows) if BREAKS_SPACY in words.tokens(place)]] = True
+        cut = pc.replace_substring(texts.filter(pa.array(broken)), BREAKS_SPACY, "")
+        return pc.replace_with_mask(texts, pa.array(broken), cut)
 
     def _forget(self) -> None:
         self._counts = np.zeros(4, np.int64)
@@ -113,7 +122,7 @@ class WordMemo:
         self._pairs = sealed(np.array(sorted(numbers[a] << 32 | numbers[b] for a, b in rules.pairs), np.int64))
 
     def _look_up(self, offsets: np.ndarray, data: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of all runs, end to end, and how many stand before each text, of texts that hold no BREAKS_SPACY."""
+        """Numbers of all runs, end to end, and how many stand before each text."""
         ends = np.zeros(len(offsets), np.int64)
         parts = [np.zeros(0, np.int32)]
         for rows in slices(np.diff(offsets)):
@@ -269,12 +278,6 @@ def _grown(array: np.ndarray, rows: int) -> np.ndarray:
     larger = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
-
-
-def _breaks(texts: pa.Array) -> list[int]:
-    """The rows of texts that hold BREAKS_SPACY."""
-    rows: list[int] = pc.indices_nonzero(pc.match_substring(texts, BREAKS_SPACY)).to_pylist()
-    return rows
 
 
 @lru_cache(maxsize=1)

@@ -142,6 +142,15 @@ def test_a_long_run_takes_time_in_proportion_to_its_length(unit: str) -> None:
     assert tokens(english_words().split([run])) == [truth(run)]
     words = english_words().split([f"b{unit * 150_000}c"])  # spaCy would not end today
     assert sum(map(len, words.tokens(0))) == 150_000 * len(unit) + 2
+    words = english_words().split([f"that IS_ALPHA b{unit * 150_000}c"])
+    assert sum(map(len, words.tokens(0))) == 150_000 * len(unit) + 6
+    assert words.n_sentences()[0] > 0
+
+
+def test_what_breaks_datatrove_is_a_word() -> None:
+    assert tokens(english_words().split(["IS_ALPHA IS_IS_ALPHAALPHA"])) == [["IS_ALPHA"]]
+    with pytest.raises((AssertionError, KeyError)):
+        truth("IS_ALPHA IS_IS_ALPHAALPHA")
 
 
 def test_sentences_are_datatroves_on_adversarial_text() -> None:
