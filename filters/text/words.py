@@ -86,9 +86,8 @@ class WordMemo:
         offsets, data = buffers("WordMemo", array)
         runs, ends = self._look_up(offsets, data, sealed(asked))
         self._resplit(array, runs, ends)
-        count = int(self._counts[TOKENS])
-        learned = Learned(self.bounds, self.token_ids, self.tokens, count, self.facts, self.polynomials)
-        return Words(learned, (offsets, data), runs, ends)
+        known = (self.bounds, self.token_ids, self.tokens, int(self._counts[TOKENS]), self.facts, self.polynomials)
+        return Words(Learned(*known), (offsets, data), runs, ends)
 
     def _without_breaks(self, texts: pa.StringArray, asked: np.ndarray) -> pa.StringArray:
         """The texts as datatrove splits them: where BREAKS_SPACY is a token of its own, spaCy fails, and datatrove
