@@ -70,17 +70,14 @@ class WordMemo:
 
     def split(self, texts: pa.StringArray | Sequence[str], wanted: np.ndarray | None = None) -> Words:
         """Words of each text, in order; of those that are not `wanted` (bool [rows]; None: all are) none."""
+        array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+        asked = np.ones(len(array), bool) if wanted is None else wanted
         with self._lock:
             if self.n_runs > self._max_runs or self.n_bytes > self._max_chars:
                 self._forget()
-            return self._split_texts(texts, wanted)
-
-    def _split_texts(self, texts: pa.StringArray | Sequence[str], wanted: np.ndarray | None) -> Words:
-        array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
-        asked = np.ones(len(array), bool) if wanted is None else wanted.copy()
-        if not isinstance(self._tokenizer, Plain):
-            array = self._without_breaks(array, asked)
-        return self._words(array, asked)
+            if not isinstance(self._tokenizer, Plain):
+                array = self._without_breaks(array, asked)
+            return self._words(array, asked)
 
     def _words(self, array: pa.StringArray, asked: np.ndarray) -> Words:
         offsets, data = buffers("WordMemo", array)
