@@ -81,8 +81,14 @@ class Record(NamedTuple):
         return self._replace(payload=b"", text=None, row=None, media=media)
 
 
+UNREADABLE_RECORD, WHOLE_FILE = "read.unreadable", "read.unreadable_file"
+"""Reasons: of a record or stretch of damage, and of a file that is of no format or holds nothing."""
+
+
 class Unreadable(NamedTuple):
-    """A record or stretch that could not be read; `error` is one line and holds nothing of the text."""
+    """A record or stretch that could not be read, or a whole file; `error` is one line and holds nothing of the text.
+
+    `reason`: under which it is quarantined."""
 
     ordinal: int
     start: int
@@ -90,6 +96,7 @@ class Unreadable(NamedTuple):
     error: str
     url: str | None = None
     warc_id: str | None = None
+    reason: str = UNREADABLE_RECORD
 
 
 Item = Record | Unreadable

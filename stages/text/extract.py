@@ -136,7 +136,7 @@ class Extract(ReadStage):
     def judge(self, item: Item) -> Text:
         """The text of an item, or why it has none: what it is, its status, its type, and the parser, in this order."""
         if isinstance(item, Unreadable):
-            return Text(None, "read.unreadable")
+            return Text(None, item.reason)
         if item.kind == "other":
             return Text(None, "read.not_a_page", item.record_type)
         if item.kind == "text":
