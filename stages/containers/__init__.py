@@ -21,7 +21,7 @@ from gristmill.stages.containers.bytes.zstd import zstd_head
 from gristmill.stages.containers.container import Container
 from gristmill.stages.containers.jsonl import JSONL
 from gristmill.stages.containers.parquet.rows import PARQUET
-from gristmill.stages.containers.record import WHOLE_FILE, Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers.record import WHOLE_FILE, Item, ReadConfig, ReadDeclared, Record, Unreadable
 from gristmill.stages.containers.span_table import OpenAt, ScanResult
 from gristmill.stages.containers.tar import TAR
 
@@ -32,6 +32,7 @@ __all__ = [
     "Item",
     "OpenAt",
     "ReadConfig",
+    "ReadDeclared",
     "Record",
     "ScanResult",
     "Unreadable",
