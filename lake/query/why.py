@@ -17,7 +17,6 @@ from typing import Any
 from gristmill.lake.accounts import media
 from gristmill.lake.accounts.identity import normalise_url
 from gristmill.lake.query.families import Child, children_of
-from gristmill.lake.query.input_files import FileUse, uses_of
 from gristmill.lake.query.learned import Holders, Learned
 from gristmill.lake.query.query import require_dataset, say_lost
 from gristmill.lake.store.base import NotFound
@@ -27,6 +26,7 @@ from gristmill.lake.takedown.suppress_entries import url_heads
 from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.chains import Row, Searched, chains, rows_of, search
 from gristmill.lake.versions.history import Summary
+from gristmill.lake.versions.input_files import FileUse, uses_of
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 

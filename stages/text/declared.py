@@ -91,12 +91,12 @@ class Declared(NamedTuple):
 
 def declared_of(pairs: Iterable[tuple[str, str]], page: str = "") -> Declared:
     """What a record declares. `pairs`: of its headers or row (`Record.declared`); `page`: its HTML."""
-    found = [*_of_headers(pairs), *_of_html(page)]
-    stated = [value for name, value in found if name == "license"]
-    licenses = stated or [value for name, value in found if name == "linked license"]
-    robots = [part for name, value in found if name == "robots" for part in value.split(", ")]
-    reservations = {value.strip() for name, value in found if name == "tdm-reservation"} & {"0", "1"}
-    policies = [value.strip() for name, value in found if name == "tdm-policy"]
+    statements = [*_of_headers(pairs), *_of_html(page)]
+    stated = [value for name, value in statements if name == "license"]
+    licenses = stated or [value for name, value in statements if name == "linked license"]
+    robots = [part for name, value in statements if name == "robots" for part in value.split(", ")]
+    reservations = {value.strip() for name, value in statements if name == "tdm-reservation"} & {"0", "1"}
+    policies = [value.strip() for name, value in statements if name == "tdm-policy"]
     return Declared(
         license="; ".join(_distinct(map(license_name, licenses), _MOST)) or None,
         robots=", ".join(_distinct(robots, _MOST_DIRECTIVES)) or None,
@@ -219,10 +219,9 @@ def _of_json_ld(text: str) -> Iterator[str]:
 
 def _texts(value: object) -> Sequence[str]:
     """An address or name, one of several, or that of an object."""
-    values = value if isinstance(value, list) else [value]
-    found = []
-    for item in values:
+    texts = []
+    for item in value if isinstance(value, list) else [value]:
         named = item.get("@id") or item.get("url") or item.get("name") if isinstance(item, dict) else item
         if isinstance(named, str):
-            found.append(named)
-    return found
+            texts.append(named)
+    return texts
