@@ -46,6 +46,13 @@ from gristmill.stages.text.screen import Screen
 _LATER = ("rights", "url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove")
 
 
+NO_PAGE = (
+    "recipe.inputs: not one of {records} records is a page or a text to read; mostly {reasons}. WAT files and files of"
+    " requests hold none: read the WARC or WET beside them. Set recipe.allow_empty=true if that is as it should be;"
+    " nothing was committed."
+)
+
+
 class WebRecipe(RecordRecipe):
     """What decides the data. Every key whose value is a filter is one, in the order of the keys.
 
@@ -92,7 +99,9 @@ class WebRecipe(RecordRecipe):
             )
         extract = self.reading
         write = self.shards if extract.rights is None else WriteDeclared(target_bytes=self.shards.target_bytes)
-        return Flow(extract, tuple(steps), write)
+        # A preview may begin with whatever a file begins with, and an increment may bring nothing.
+        may_be_empty = self.allow_empty or self.limit is not None or self.extends is not None
+        return Flow(extract, tuple(steps), write, None if may_be_empty else NO_PAGE)
 
     @property
     def reading(self) -> Extract:

@@ -109,9 +109,10 @@ def scanned_inputs(runner: Runner, recipe: InputRecipe, files: Listing) -> tuple
             )
         raise BadConfig(_with_advice(error, advice)) from error
     except EmptyInputs as error:
+        or_quarantine = "" if quarantine else ", recipe.unreadable_files=quarantine if damaged ones are"
         advice = (
             "Fetch it again, leave it out of recipe.inputs, or set recipe.allow_empty=true if files without a record"
-            " are as they should be, recipe.unreadable_files=quarantine if damaged ones are; nothing was committed."
+            f" are as they should be{or_quarantine}; nothing was committed."
         )
         raise GateFailed(_with_advice(error, advice)) from error
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import web
 from typer.testing import CliRunner
-from warc_files import gz, line, page
+from warc_files import gz, line, page, record
 
 from gristmill.lake.query.why import why
 from gristmill.lake.store.opening import open_store
@@ -173,3 +173,14 @@ def test_what_is_not_there_cannot_be_quarantined(crawl: Path, tmp_path: Path) ->
     (crawl / "gone.warc").symlink_to(tmp_path / "elsewhere.warc")
     with pytest.raises(BadConfig, match=r"gone\.warc is a link to .*which does not exist\. Mend it"):
         run(tmp_path / "lake", crawl)
+
+
+def test_a_crawl_without_a_page_is_no_version_unless_it_is_allowed(tmp_path: Path) -> None:
+    wat = record(b"{}", kind="metadata", content_type="application/json")
+    (tmp_path / "a.warc.wat.gz").write_bytes(gz(wat) * 3)
+    with pytest.raises(
+        GateFailed, match=r"not one of 3 records is a page .*read\.not_a_page \(3\).*recipe\.allow_empt"
+    ):
+        web.run(tmp_path / "lake", [tmp_path / "*.gz"])
+    assert web.summary(web.run(tmp_path / "lake", [tmp_path / "*.gz"], allow_empty=True).manifest) == (3, 0, 3, 0)
+    assert web.run(tmp_path / "lake", [tmp_path / "*.gz"], limit=2).manifest.kept.count == 0
