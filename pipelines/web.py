@@ -8,6 +8,7 @@ that use them; `conf/web.yaml` has each key with its default.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -20,6 +21,7 @@ from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.language import LanguageFilter
 from gristmill.filters.language_quality import LanguageQuality
 from gristmill.filters.repetition import GopherRepetition
+from gristmill.filters.rights import DeclaredDocs, Rights
 from gristmill.filters.signatures.minhash import MinHash
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.url import UrlRules
@@ -37,10 +39,18 @@ from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
-from gristmill.stages.text.extract import Extract
+from gristmill.stages.text.declared import DeclaredFields
+from gristmill.stages.text.extract import Extract, WriteDeclared
 from gristmill.stages.text.screen import Screen
 
-_LATER = ("url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove")
+_LATER = ("rights", "url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove")
+
+
+NO_PAGE = (
+    "recipe.inputs: not one of {records} records is a page or a text to read; mostly {reasons}. WAT files and files of"
+    " requests hold none: read the WARC or WET beside them. Set recipe.allow_empty=true if that is as it should be;"
+    " nothing was committed."
+)
 
 
 class WebRecipe(RecordRecipe):
@@ -56,6 +66,7 @@ class WebRecipe(RecordRecipe):
 
     dataset: str = "web"
     extract: Extract = Extract()
+    rights: Rights | None = None
     url: UrlRules | None = None
     language: LanguageFilter = LanguageFilter()
     gopher_repetition: GopherRepetition | None = None
@@ -86,13 +97,25 @@ class WebRecipe(RecordRecipe):
                     select_survivors=SelectSurvivors(self.min_similarity),
                 )
             )
-        return Flow(self.extract, tuple(steps), self.shards)
+        extract = self.reading
+        write = self.shards if extract.rights is None else WriteDeclared(target_bytes=self.shards.target_bytes)
+        # A preview may begin with whatever a file begins with, and an increment may bring nothing.
+        may_be_empty = self.allow_empty or self.limit is not None or self.extends is not None
+        return Flow(extract, tuple(steps), write, None if may_be_empty else NO_PAGE)
+
+    @property
+    def reading(self) -> Extract:
+        """The extraction; it keeps what is declared where a filter asks for it."""
+        if self.rights is None or self.extract.rights is not None:
+            return self.extract
+        return replace(self.extract, rights=DeclaredFields())
 
     @property
     def screen(self) -> Screen[Docs]:
         """All filters among the recipe's keys, in the order in which they stand there."""
         values = [getattr(self, name) for name in type(self).model_fields]
-        return Screen(tuple(value for value in values if isinstance(value, Filter)), Docs)
+        filters = tuple(value for value in values if isinstance(value, Filter))
+        return Screen(filters, Docs if self.rights is None else DeclaredDocs)
 
     @model_validator(mode="after")
     def _has_survivors(self) -> WebRecipe:
@@ -119,12 +142,25 @@ class WebRecipe(RecordRecipe):
         filters that came later and are off: a recipe that does not use them is what it was before there were any."""
         kept = super().identity(suppression)
         del kept["language"]["model_path"]
+        if kept["extract"]["rights"] is None:
+            del kept["extract"]["rights"]
         for name in _LATER:
             if kept[name] is None:
                 del kept[name]
         if "url" in kept:
             del kept["url"]["block_lists"]
         return kept
+
+    def check_form(self, base: Manifest) -> None:
+        """Raises BadConfig also where the rows of `base` have other columns than those that this recipe makes."""
+        super().check_form(base)
+        before = base.recipe.get("rights") is not None or base.recipe.get("extract", {}).get("rights") is not None
+        if before != (self.reading.rights is not None):
+            has, keeps = ("has", "does not keep") if before else ("does not have", "keeps")
+            raise BadConfig(
+                f"recipe.extract.rights: {base} {has} columns of what is declared, which this recipe {keeps}; rows of"
+                " one dataset have the same columns. Take its setting, or make another dataset of all inputs"
+            )
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
         """Near duplicates are compared by signatures, whatever else the two recipes are."""

@@ -34,7 +34,8 @@ from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.near.minhash import GatherSignatures, Sign
-from gristmill.stages.read.inputs import Listing, ScannedInput, scan_inputs
+from gristmill.stages.read.inputs import ScannedInput, scan_inputs
+from gristmill.stages.read.listing import Listing
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.text.extract import Extract

@@ -27,6 +27,7 @@ class Docs:
 
     texts: string [rows], no nulls. urls: string [rows] or None. languages: ISO 639-1 labels, string [rows]
     (null = unknown), or None = not known for the whole batch. Raises TypeError or ValueError otherwise.
+    declared: what their sources say of their use (columns of `filters.rights`), or None = nobody looked.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("text", "url")
@@ -47,6 +48,7 @@ class Docs:
         self.texts = texts
         self.urls = self._column("urls", urls)
         self._languages = self._column("languages", languages)
+        self.declared: pa.RecordBatch | None = None
         self._words: dict[bytes, Words] = {}
         self._plain_words: dict[bytes, Words] = {}
         self._symbols: dict[bytes, Symbols] = {}

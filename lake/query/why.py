@@ -26,6 +26,7 @@ from gristmill.lake.takedown.suppress_entries import url_heads
 from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.chains import Row, Searched, chains, rows_of, search
 from gristmill.lake.versions.history import Summary
+from gristmill.lake.versions.input_files import FileUse, uses_of
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 
@@ -89,6 +90,7 @@ class Story:
 @dataclass(frozen=True)
 class Answer:
     """`prefixes` were searched in `searched` (dataset -> versions). `withdrawn` and `unreadable` qualify them.
+    `files`: inputs of that name or digest.
     `children`: samples of these records, or those that were asked for.
     `models`: those of the lake that learned from these records; not looked for in one dataset alone.
     `unscanned`: whether URL columns, which would tell of a URL that mixes spellings, were not looked at."""
@@ -103,11 +105,13 @@ class Answer:
     unscanned: bool = False
     children: tuple[Child, ...] = ()
     models: tuple[Learned, ...] = ()
+    files: tuple[FileUse, ...] = ()
 
 
 def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
-    """The whole history of a URL, a source key, an id, an id's first 8 to 31 hex characters, or of all records that
-    have the image, clip or video of a sha256.
+    """The whole history of a URL, a source key, an id, an id's first 8 to 31 hex characters, of all records that have
+    the image, clip or video of a sha256, or of an input file by its name or sha256: of what in it has no name but its
+    place, such as damage.
 
     Raises NoSuchVersion for an unknown dataset, ValueError for an empty question.
     """
@@ -117,9 +121,11 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
     catalogue = Catalogue(versions)
     summaries = {name: catalogue.of(name).in_order() for name in names}
     normalised, prefixes = _prefixes(versions, summaries, query)
+    files = uses_of(summaries, query)
+    prefixes = tuple(dict.fromkeys((*prefixes, *(head for use in files for head in use.heads))))
     searched = _search(versions, summaries, prefixes)
     unanswered = not any(rows for part in searched.values() for rows in part.rows.values())
-    respelled = unanswered and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
+    respelled = unanswered and not files and len(prefixes) > ALIKE  # a URL that mixes spellings has another first half
     latest = [of_dataset[-1] for of_dataset in summaries.values() if of_dataset]
     unscanned = respelled and sum(summary.received for summary in latest) > SCANNED_RECORDS
     heads: Sequence[str] = prefixes
@@ -146,6 +152,7 @@ def why(versions: Versions, query: str, dataset: str | None = None) -> Answer:
         unscanned=unscanned,
         children=children_of(versions, summaries, heads),
         models=Holders(catalogue, kept).models(names) if kept else (),
+        files=files,
     )
 
 

@@ -148,7 +148,11 @@ def lineage(
 def why(
     query: Annotated[
         str,
-        typer.Argument(metavar="URL|ID", help="A URL, a source key, an id (of a sample, too) or 8 characters of one."),
+        typer.Argument(
+            metavar="URL|ID|FILE",
+            help="A URL, a source key, an id (of a sample, too) or 8 characters of one; an input file, for what of it"
+            " could not be read.",
+        ),
     ],
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Search only here.")] = None,
     lake: LakeOption = None,
@@ -159,7 +163,7 @@ def why(
     from gristmill.orchestration.show.records import draw_why, not_found
 
     history = ask(versions_of(lake), query, dataset)
-    known = history.stories or history.children
+    known = history.stories or history.children or history.files
     if known or as_json:
         answer(history, as_json, lambda console: draw_why(console, history))
     if not known:

@@ -51,6 +51,7 @@ def draw_why(console: Console, answer: Answer) -> None:
     """`grist why`: for each record its place, and below it its fate in the versions of each dataset."""
     if answer.normalised not in (None, answer.query):
         console.print(Text(f"looked up as {plain(str(answer.normalised))}", style="dim"))
+    _draw_files(console, answer)
     # A record in several datasets is described once; only its names may differ between them.
     for _, stories in groupby(sorted(answer.stories, key=_record), key=_record):
         of_record = list(stories)
@@ -66,6 +67,15 @@ def draw_why(console: Console, answer: Answer) -> None:
     draw_children(console, answer)
     _draw_models(console, answer)
     _qualify(console, answer)
+
+
+def _draw_files(console: Console, answer: Answer) -> None:
+    """The input files that were asked for, and who read them."""
+    for use in answer.files:
+        console.print(Text.assemble("file ", (plain(use.names[0]) if use.names else use.digest, "bold")))
+        about = f"sha256 {use.digest[:12]}, {decimal(use.bytes)}, {counted(use.records, 'record')}"
+        read_by = f"{use.dataset} {version_ranges(use.versions, answer.searched[use.dataset])}"
+        indented(console, Text(f"{about}, read by {read_by}", style="dim"))
 
 
 def _draw_models(console: Console, answer: Answer) -> None:

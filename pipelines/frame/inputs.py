@@ -26,7 +26,9 @@ from gristmill.pipelines.frame.recipe import InputRecipe
 from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.containers import UnsupportedContainer
-from gristmill.stages.read.inputs import EmptyInputs, Listing, ScannedInput, find_inputs, list_inputs, scan_inputs
+from gristmill.stages.read.inputs import ScannedInput, scan_inputs
+from gristmill.stages.read.listing import Listing, find_inputs, list_inputs
+from gristmill.stages.read.scans import EmptyInputs
 from gristmill.stages.run.runner import Runner
 
 READABLE: tuple[Form, ...] = ("documents", "samples")
@@ -93,14 +95,24 @@ def scanned_inputs(runner: Runner, recipe: InputRecipe, files: Listing) -> tuple
 
     Raises BadConfig for files that cannot be read, GateFailed for those without a record, Incomplete, PlanOnly.
     """
+    quarantine = recipe.unreadable_files == "quarantine"
     try:
-        return tuple(scan_inputs(runner, recipe.scan, files, recipe.limit, allow_empty=recipe.allow_empty))
+        scanned = scan_inputs(
+            runner, recipe.scan, files, recipe.limit, allow_empty=recipe.allow_empty, quarantine=quarantine
+        )
+        return tuple(scanned)
     except UnsupportedContainer as error:
-        raise BadConfig(_with_advice(error, "Mend it, or leave it out of recipe.inputs")) from error
+        advice = "Mend it, or leave it out of recipe.inputs"
+        if not quarantine:
+            advice += (
+                "; with recipe.unreadable_files=quarantine files that are there and cannot be read are quarantined"
+            )
+        raise BadConfig(_with_advice(error, advice)) from error
     except EmptyInputs as error:
+        or_quarantine = "" if quarantine else ", recipe.unreadable_files=quarantine if damaged ones are"
         advice = (
             "Fetch it again, leave it out of recipe.inputs, or set recipe.allow_empty=true if files without a record"
-            " are as they should be; nothing was committed."
+            f" are as they should be{or_quarantine}; nothing was committed."
         )
         raise GateFailed(_with_advice(error, advice)) from error
 

@@ -12,7 +12,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -161,11 +161,13 @@ class InputRecipe(Recipe):
     """A recipe whose records come from `inputs`. They count by content: their paths are no part of the run key.
 
     `extends` names the dataset itself: only inputs it has not seen are taken, on top of its latest version.
+    `unreadable_files`: a file that is of no format, empty, or nothing but damage fails the run, or is quarantined.
     """
 
     extends: str | None = None
     inputs: tuple[str, ...] = ()
     allow_empty: bool = False
+    unreadable_files: Literal["fail", "quarantine"] = "fail"
     scan: Scan = Scan()
     max_quarantine_rate: float = Field(default=0.05, ge=0, le=1)
 
@@ -182,8 +184,11 @@ class InputRecipe(Recipe):
         return {"recipe.inputs": self.inputs}
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """The recipe as the manifest keeps it: without addresses, with the digest of what was taken down."""
-        kept = self.model_dump(mode="json", exclude={"inputs": True})
+        """The recipe as the manifest keeps it: without addresses, with the digest of what was taken down.
+
+        Unreadable files are among the inputs or there is no version, so what is done about them is no part of it.
+        """
+        kept = self.model_dump(mode="json", exclude={"inputs": True, "unreadable_files": True})
         return kept | {"suppression": suppression} if suppression else kept
 
     @abstractmethod

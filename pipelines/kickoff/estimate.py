@@ -27,7 +27,7 @@ from gristmill.pipelines.kickoff.graph import Graph, Node
 from gristmill.pipelines.kickoff.named import named
 from gristmill.pipelines.kickoff.room import Room, Share, pieces_of, share_of
 from gristmill.pipelines.train import TrainRecipe
-from gristmill.stages.read.inputs import find_inputs
+from gristmill.stages.read.listing import find_inputs
 
 
 class Estimate(NamedTuple):

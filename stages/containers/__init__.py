@@ -21,16 +21,18 @@ from gristmill.stages.containers.bytes.zstd import zstd_head
 from gristmill.stages.containers.container import Container
 from gristmill.stages.containers.jsonl import JSONL
 from gristmill.stages.containers.parquet.rows import PARQUET
-from gristmill.stages.containers.record import Item, ReadConfig, Record, Unreadable
+from gristmill.stages.containers.record import WHOLE_FILE, Item, ReadConfig, ReadDeclared, Record, Unreadable
 from gristmill.stages.containers.span_table import OpenAt, ScanResult
 from gristmill.stages.containers.tar import TAR
 
 __all__ = [
     "CONTAINERS",
+    "UNREADABLE",
     "Container",
     "Item",
     "OpenAt",
     "ReadConfig",
+    "ReadDeclared",
     "Record",
     "ScanResult",
     "Unreadable",
@@ -51,6 +53,8 @@ CONTAINERS: dict[str, Container] = {
     )
 }
 
+UNREADABLE = "unreadable"
+"""The kind of a file that is of no format: its one span is the whole file, which no container reads."""
 HEAD = 512
 """Plain bytes by which a format is recognised: a tar has its magic at 257."""
 ALLOWED = (
@@ -62,7 +66,14 @@ _COMPRESSED_NAME = re.compile(r"(\.gz|\.zst|\.open){1,4}$")
 
 
 class UnsupportedContainer(ValueError):
-    """This file is nothing that can be read here; the message says what is allowed and what to do."""
+    """This file is nothing that can be read here; the message says what is allowed and what to do.
+
+    `fault`: why, in words that neither name the file nor quote it: its row in a ledger has them.
+    """
+
+    def __init__(self, message: str, fault: str = "") -> None:
+        super().__init__(message)
+        self.fault = fault or message
 
 
 def detect(name: str, head: bytes) -> str:
@@ -72,23 +83,31 @@ def detect(name: str, head: bytes) -> str:
     """
     for magic, tool in _OTHER_COMPRESSION.items():
         if head.startswith(magic):
-            raise UnsupportedContainer(f"{name} is {tool}: recompress it with gzip or zstd ({ALLOWED})")
-    plain = _plain_head(head)
-    if plain.startswith(b"PAR1") and compression(head) != "none":
-        raise UnsupportedContainer(f"{name} is a compressed Parquet file: decompress it ({ALLOWED})")
+            raise _unsupported(name, f"is {tool}: recompress it with gzip or zstd")
+    plain, packed = _plain_head(head), compression(head)
+    if plain.startswith(b"PAR1") and packed != "none":
+        raise _unsupported(name, "is a compressed Parquet file: decompress it")
     # By content first, in the order of the table, in which JSON lines come last: `{` begins other things too.
     for container in CONTAINERS.values():
         if container.begins(plain):
             return container.name
     start = plain.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):
-        raise UnsupportedContainer(f"{name} is one JSON array: make it JSON lines with `jq -c '.[]'` ({ALLOWED})")
+        raise _unsupported(name, "is one JSON array: make it JSON lines with `jq -c '.[]'`")
     # By name, where nothing could be decompressed or the beginning is damaged.
     bare = _COMPRESSED_NAME.sub("", name.lower())
     for container in CONTAINERS.values():
         if bare.endswith(container.suffixes):
             return container.name
-    raise UnsupportedContainer(f"{name} starts with {start[:24]!r} and its name ends in nothing known ({ALLOWED})")
+    if packed != "none" and not plain:
+        raise _unsupported(name, f"begins as {packed} of which nothing can be decompressed, and its name tells nothing")
+    # A person may see how it begins, a ledger may not.
+    start_shown = f"{name} starts with {start[:24]!r} and its name ends in nothing known ({ALLOWED})"
+    raise UnsupportedContainer(start_shown, "neither its first bytes nor its name tell of a known format")
+
+
+def _unsupported(name: str, fault: str) -> UnsupportedContainer:
+    return UnsupportedContainer(f"{name} {fault} ({ALLOWED})", f"it {fault}")
 
 
 def scan(stream: BinaryIO, kind: str) -> ScanResult:
@@ -102,7 +121,14 @@ def read(open_at: OpenAt, spans: pa.Table, kind: str, config: ReadConfig, *, row
     `open_at(offset)` gives the file's bytes as stored from `offset` on; it is closed here. `rows`: every field of a row
     is wanted, and none has to be the text. Raises OSError when the file does not hold what was scanned.
     """
+    if kind == UNREADABLE:
+        return _whole_files(spans)
     return _container(kind).read(open_at, spans, config, rows=rows)
+
+
+def _whole_files(spans: pa.Table) -> Iterator[Item]:
+    for span in spans.to_pylist():
+        yield Unreadable(span["ordinal"], span["start"], span["length"], span["error"], reason=WHOLE_FILE)
 
 
 def _container(kind: str) -> Container:

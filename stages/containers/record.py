@@ -6,7 +6,9 @@ Unreadable that says why, in one line and without quoting the text, which may be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from gristmill.stages.containers.media import Media
@@ -38,6 +40,23 @@ class ReadConfig:
         if not all(names) or len(set(names)) < len(names):
             raise ValueError(f"JSON field names {names}: they must be non-empty and differ from one another")
 
+    @property
+    def declared(self) -> Mapping[str, str]:
+        """What is taken of a row besides: name in `Record.declared` -> field (`a.b`: field b of the object a)."""
+        return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ReadDeclared(ReadConfig):
+    """Also what rows declare of their use: (name in `Record.declared`, field of rows)."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def declared(self) -> Mapping[str, str]:
+        """As `fields`."""
+        return dict(self.fields)
+
 
 class Record(NamedTuple):
     """A record that could be read. `start`, `length`: its bytes in the decompressed container.
@@ -47,7 +66,8 @@ class Record(NamedTuple):
     media type in lower case as declared, charset its parameter. identity: what makes it itself wherever it stands
     (None: it has nothing of its own): b"warc\\0" + WARC-Record-ID + b"\\0" + SHA-256 of its block. id, source: of rows.
     row: all fields, where whole rows were asked for. truncated: what tells that the end of its body is missing; None:
-    nothing. media: images, audio and video that the record has, in the order in which it has them.
+    nothing. media: images, audio and video that the record has, in the order in which it has them. declared: what its
+    source says of its use, in order: header fields of HTTP in lower case, and of rows what ReadConfig asks for.
     """
 
     ordinal: int
@@ -69,6 +89,7 @@ class Record(NamedTuple):
     row: dict[str, Any] | None = None
     truncated: str | None = None
     media: tuple[Media, ...] = ()
+    declared: tuple[tuple[str, str], ...] = ()
 
     @property
     def source_key(self) -> str | None:
@@ -81,8 +102,14 @@ class Record(NamedTuple):
         return self._replace(payload=b"", text=None, row=None, media=media)
 
 
+UNREADABLE_RECORD, WHOLE_FILE = "read.unreadable", "read.unreadable_file"
+"""Reasons: of a record or stretch of damage, and of a file that is of no format or holds nothing."""
+
+
 class Unreadable(NamedTuple):
-    """A record or stretch that could not be read; `error` is one line and holds nothing of the text."""
+    """A record or stretch that could not be read, or a whole file; `error` is one line and holds nothing of the text.
+
+    `reason`: under which it is quarantined."""
 
     ordinal: int
     start: int
@@ -90,6 +117,7 @@ class Unreadable(NamedTuple):
     error: str
     url: str | None = None
     warc_id: str | None = None
+    reason: str = UNREADABLE_RECORD
 
 
 Item = Record | Unreadable

@@ -41,7 +41,7 @@ def text_record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Recor
         what = f"is a {type(text).__name__}, not a string" if config.text in row else "is missing"
         raise RecordError(f"field {config.text!r} (the text) {what}", url=url)
     check_text(text, config.text, url)
-    return _named(empty, row, config)._replace(text=text)
+    return _named(empty, row, config)._replace(text=text, declared=_declared(row, config))
 
 
 def row_record(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
@@ -60,6 +60,23 @@ def _named(empty: Record, row: dict[str, Any], config: ReadConfig) -> Record:
         date=_date(row, config.date),
         source=_string(row, config.source),
     )
+
+
+def _declared(row: dict[str, Any], config: ReadConfig) -> tuple[tuple[str, str], ...]:
+    """What the row says of its use, as texts: each item of a list by itself, nothing of other objects."""
+    pairs: list[tuple[str, str]] = []
+    for name, field in config.declared.items():
+        value: Any = row.get(field)
+        if field not in row:
+            value = row
+            for part in field.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str | int | float):
+                text = str(int(item) if isinstance(item, bool) else item)
+                check_text(text, field, None)
+                pairs.append((name, text))
+    return tuple(pairs)
 
 
 def _url(row: dict[str, Any], config: ReadConfig) -> str | None:

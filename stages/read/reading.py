@@ -25,7 +25,7 @@ from gristmill.lake.inputs.files import BUFFER
 from gristmill.lake.inputs.sources import open_input, unchanged
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
-from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable
+from gristmill.stages.containers import UNREADABLE, Item, OpenAt, ReadConfig, Record, Unreadable
 from gristmill.stages.containers.media import digests
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
@@ -256,7 +256,9 @@ def read_works(stage: Stage[ReadPayload], inputs: Iterable[ScannedInput]) -> Ite
     for scanned in inputs:
         uri, digest = scanned.uris[0], scanned.digest
         keeps_ids = bool(scanned.shard_of)
-        named_by = (KEEPS_IDS,) if keeps_ids else ()
+        named_by: tuple[str, ...] = (KEEPS_IDS,) if keeps_ids else ()
+        if scanned.kind == UNREADABLE:  # under another name the same bytes may be records; and faults differ
+            named_by = (UNREADABLE, scanned.spans.sha256)
         for first, rows in scanned.chunks:
             payload = ReadPayload(uri, scanned.stamp, scanned.kind, digest, scanned.spans, first, rows, keeps_ids)
             tally = Tally.of_records([digest] * rows, range(first, first + rows))

@@ -7,6 +7,7 @@ work for many. The cut depends on content and config alone, never on the number 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ from gristmill.lake.inputs.notes import remember
 from gristmill.lake.inputs.sources import input_info, open_input
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
-from gristmill.stages.containers import detect, scan
+from gristmill.stages.containers import UNREADABLE, ScanResult, detect, scan
+from gristmill.stages.containers.span_table import SCHEMA
 from gristmill.stages.core.work import Outcome, Stage, Work
 
 HEAD_BYTES = 4096
+READ_BYTES = 1 << 20
+NO_RECORD = "it holds no record"
 SETTLED = 2.0
 """Seconds from a file's last change to its scan from which its time is trusted: a change after the scan must have
 another time, and clocks of file systems are coarse."""
@@ -32,9 +36,10 @@ another time, and clocks of file systems are coarse."""
 
 @dataclass(frozen=True)
 class ScanPayload:
-    """Where the input lies."""
+    """Where the input lies. `fault`: why it cannot be read, where that is known: it is one span, with this error."""
 
     uri: str
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,24 +72,28 @@ class Scan(Stage[ScanPayload]):
 
     def run(self, store: Store, work: Work[ScanPayload]) -> Outcome:
         """Outputs `spans`. Raises OSError for a file that changes meanwhile, or is not the one it was."""
-        uri = work.payload.uri
+        uri, fault = work.payload.uri, work.payload.fault
         started, before = time.time(), input_info(uri)
-        with open_input(uri) as stream:
-            kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
-        with open_input(uri) as stream:
-            result = scan(stream, kind)
+        if fault:
+            kind, result = UNREADABLE, _whole(uri, fault)
+        else:
+            with open_input(uri) as stream:
+                kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
+            with open_input(uri) as stream:
+                result = scan(stream, kind)
         if input_info(uri).stamp != before.stamp:
             raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
         if result.size != before.size:  # a server that ends too early; what is missing may be whole records
             raise OSError(
                 f"{uri} has {before.size} bytes, and {result.size} came: run again, or copy it and name the copy"
             )
-        inputs = (result.sha256, kind)  # the name can decide the kind, where the bytes do not
+        inputs = scan_inputs_of(result.sha256, kind, fault)
         if work.inputs is not None and work.inputs != inputs:
             raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {inputs}")
-        # Remembered by size and times, so only where these can be trusted to tell a later change.
-        if max(before.modified, before.changed) + SETTLED < started:
-            remember(store, before, inputs)
+        # Remembered by size and times, so only where these can be trusted to tell a later change. Of a file without a
+        # record it was remembered already what it is.
+        if max(before.modified, before.changed) + SETTLED < started and fault != NO_RECORD:
+            remember(store, before, (result.sha256, kind))
         spans = result.spans
         received = tally_of_spans(result.sha256, spans)
         return Outcome(
@@ -94,6 +103,22 @@ class Scan(Stage[ScanPayload]):
             inputs=inputs,
             facts=ScanFacts(kind, result.size, tuple(chunks(spans, self.chunk_bytes, self.chunk_records))),
         )
+
+
+def scan_inputs_of(digest: str, kind: str, fault: str = "") -> tuple[str, ...]:
+    """The inputs of the work: the name can decide the kind, where the bytes do not; and why a file cannot be read."""
+    return (digest, kind, fault) if fault else (digest, kind)
+
+
+def _whole(uri: str, fault: str) -> ScanResult:
+    """A file that no container reads: one span."""
+    digest, size = hashlib.sha256(), 0
+    with open_input(uri) as stream:
+        while data := stream.read(READ_BYTES):
+            digest.update(data)
+            size += len(data)
+    span = {"ordinal": 0, "start": 0, "length": size, "c_start": 0, "skip": 0, "error": fault}
+    return ScanResult(digest.hexdigest(), size, pa.Table.from_pylist([span], schema=SCHEMA))
 
 
 def chunks(spans: pa.Table, chunk_bytes: int, chunk_records: int) -> Iterator[tuple[int, int]]:

@@ -21,13 +21,17 @@ from gristmill.lake.accounts import ledger
 from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
-from gristmill.stages.containers import Item, OpenAt, ReadConfig, Record, Unreadable, read
+from gristmill.stages.containers import Item, OpenAt, ReadConfig, ReadDeclared, Record, Unreadable, read
 from gristmill.stages.core.fates import Fates
-from gristmill.stages.core.work import Outcome, stage_id
+from gristmill.stages.core.shards import SCHEMA as SHARD
+from gristmill.stages.core.shards import WriteShards
+from gristmill.stages.core.work import Outcome, added, stage_id
 from gristmill.stages.read.reading import RECORD, Reading, ReadPayload, ReadStage, content_hash, judged, keys_of
 from gristmill.stages.read.rows import Rows
 from gristmill.stages.text.charset import decode
 from gristmill.stages.text.complexity import TooComplex
+from gristmill.stages.text.declared import SCHEMA as DECLARED
+from gristmill.stages.text.declared import Declared, DeclaredFields, declared_of
 from gristmill.stages.text.html import ExtractConfig, PageText, is_html, page_text
 
 SCHEMA = pa.schema(
@@ -55,6 +59,7 @@ class Text(NamedTuple):
     reason: str | None = None
     value: str | None = None
     mark: str | None = None
+    rights: Declared | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Extract(ReadStage):
     dropped as `read.truncated`, or kept; then the ledger says so.
     A record that takes longer than `seconds_per_record` is taken to hang: it ends as quarantined. None: no limit, and
     records are judged in this very process (for debuggers), else in a child of it.
+    `rights`: what pages and rows declare of their use is kept beside the text, of rows by these fields; None: it is
+    not.
     """
 
     name: ClassVar[str] = "extract"
@@ -83,6 +90,7 @@ class Extract(ReadStage):
     http_statuses: tuple[int, ...] = (200,)
     truncated: Literal["drop", "keep"] = "drop"
     seconds_per_record: float | None = 60.0
+    rights: DeclaredFields | None = added()
 
     def __post_init__(self) -> None:
         if self.truncated not in TRUNCATED:
@@ -99,7 +107,7 @@ class Extract(ReadStage):
 
     def records(self, store: Store, payload: ReadPayload) -> Reading:
         """The texts of a chunk (SCHEMA), and the fates of its records that have none."""
-        fates, rows = Fates(), Rows(SCHEMA)
+        fates, rows = Fates(), Rows(self.schema)
         for item, text in judged(self, store, payload):
             row = _row(item, text, payload, fates)
             if row is not None:
@@ -108,7 +116,7 @@ class Extract(ReadStage):
 
     def written(self, store: Store, table: pa.Table, fates: Fates) -> Outcome:
         """Stores the texts, and the fates of the records without one."""
-        table = table.cast(SCHEMA)  # read back from Parquet, a list's items have another name
+        table = table.cast(self.schema)  # read back from Parquet, a list's items have another name
         written, counts = fates.write(store)
         return Outcome(
             outputs=(put_table(store, "text", table), written),
@@ -121,13 +129,23 @@ class Extract(ReadStage):
             machine_fates=counts.errors.get("extract.crashed", 0) + counts.errors.get("extract.timeout", 0),
         )
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the texts that are stored."""
+        if self.rights is None:
+            return SCHEMA
+        return pa.schema([*SCHEMA, *DECLARED], metadata=SCHEMA.metadata)
+
     def text_bytes(self, receipt: Receipt) -> int:
         """Of the texts that went on, as they are stored: it does not count them."""
         return receipt.output("text").bytes
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
-        """Pages and texts; of rows the field that is the text."""
-        return read(open_at, spans, kind, self.read)
+        """Pages and texts; of rows the field that is the text, and those that declare something."""
+        config = self.read
+        if self.rights is not None:
+            config = ReadDeclared(**vars(config), fields=self.rights.pairs)
+        return read(open_at, spans, kind, config)
 
     def failed(self, reason: str) -> Text:
         """No text, and why: `extract.timeout` or `extract.crashed`."""
@@ -136,13 +154,13 @@ class Extract(ReadStage):
     def judge(self, item: Item) -> Text:
         """The text of an item, or why it has none: what it is, its status, its type, and the parser, in this order."""
         if isinstance(item, Unreadable):
-            return Text(None, "read.unreadable")
+            return Text(None, item.reason)
         if item.kind == "other":
             return Text(None, "read.not_a_page", item.record_type)
         if item.kind == "text":
             if cut := self._cut_off(item):
                 return cut
-            page = PageText(item.text or "")
+            page, source = PageText(item.text or ""), ""
         else:
             if item.http_status is not None and item.http_status not in self.http_statuses:
                 return Text(None, "read.http_status", str(item.http_status))
@@ -153,7 +171,8 @@ class Extract(ReadStage):
             if cut := self._cut_off(item):
                 return cut
             try:
-                page = page_text(decode(item.payload, item.charset).text, self.html)
+                source = decode(item.payload, item.charset).text
+                page = page_text(source, self.html)
             except TooComplex as error:
                 return Text(None, "extract.too_complex", str(error))
             except (ValueError, RuntimeError, RecursionError) as error:  # this page's fault; the next one is fine
@@ -161,7 +180,8 @@ class Extract(ReadStage):
         text = page.text.encode("utf-8", "replace").decode()  # a lone surrogate from a numeric entity has no UTF-8
         if not text.strip():
             return Text(None, "extract.no_text")
-        return Text(text, mark=WHOLE_PAGE if page.whole else None)
+        rights = None if self.rights is None else declared_of(item.declared, source)
+        return Text(text, mark=WHOLE_PAGE if page.whole else None, rights=rights)
 
     def _cut_off(self, item: Record) -> Text | None:
         if item.truncated is None or self.truncated == "keep":
@@ -171,7 +191,7 @@ class Extract(ReadStage):
 
 def _row(item: Item, page: Text, payload: ReadPayload, fates: Fates) -> dict[str, Any] | None:
     """The record as it goes on, or None when it has its fate."""
-    text, reason, value, mark = page
+    text, reason, value, mark, rights = page
     record = keys_of(item, payload, text)
     if isinstance(item, Unreadable):
         fates.add(record, "quarantined", reason, error=item.error)
@@ -185,6 +205,8 @@ def _row(item: Item, page: Text, payload: ReadPayload, fates: Fates) -> dict[str
         return None
     assert text is not None
     about = {"url": item.url, "date": item.date, "source": item.source or _host(item.url)}
+    if rights is not None:
+        about |= rights._asdict()
     marks = [f"truncated, {item.truncated}" if item.truncated else None, mark]
     known = "; ".join(filter(None, marks)) or None
     return record | about | {"content": content_hash(text), "mark": known, "text": text}
@@ -196,3 +218,12 @@ def _host(url: str | None) -> str | None:
         return urlsplit(url).hostname if url else None
     except ValueError:
         return None
+
+
+@dataclass(frozen=True)
+class WriteDeclared(WriteShards):
+    """Shards of documents with what their sources declare. `columns`: these, beside the others."""
+
+    schema: ClassVar[pa.Schema] = pa.schema([*SHARD, *DECLARED], metadata=SHARD.metadata)
+
+    columns: tuple[str, ...] = tuple(DECLARED.names)

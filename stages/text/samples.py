@@ -106,7 +106,7 @@ class SampleStage(ReadStage, Generic[S]):
     def judge(self, item: Item) -> S:
         """The sample of a row, or the rule that it breaks."""
         if isinstance(item, Unreadable):
-            return self._none("read.unreadable")
+            return self._none(item.reason)
         if item.row is None:
             return self._none("read.not_a_line", value=item.record_type)
         try:

@@ -15,6 +15,7 @@ from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.language import LanguageFilter
 from gristmill.filters.language_quality import LanguageQuality
 from gristmill.filters.repetition import GopherRepetition
+from gristmill.filters.rights import COLUMNS, DeclaredDocs, Rights
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.url import UrlRules
 from gristmill.pipelines.web import WebRecipe
@@ -27,6 +28,7 @@ FILTERS: list[Filter[Docs]] = [
     FineWebQuality(),
     LanguageQuality(),
     UrlRules(),
+    Rights(),
     DatatroveFilter("GopherQualityFilter"),
 ]
 
@@ -47,7 +49,14 @@ every_filter = pytest.mark.parametrize("filter_", FILTERS, ids=lambda filter_: f
 
 
 def test_every_filter_of_a_pipeline_is_in_the_table() -> None:
-    every = {"url": {}, "gopher_repetition": {}, "c4_quality": {}, "fineweb_quality": {}, "language_quality": {}}
+    every = {
+        "url": {},
+        "rights": {},
+        "gopher_repetition": {},
+        "c4_quality": {},
+        "fineweb_quality": {},
+        "language_quality": {},
+    }
     recipe = WebRecipe.model_validate({**every, "datatrove": {"filter": "FineWebQualityFilter"}})
     assert {type(filter_) for filter_ in recipe.screen.filters} == {type(filter_) for filter_ in FILTERS}
 
@@ -55,7 +64,13 @@ def test_every_filter_of_a_pipeline_is_in_the_table() -> None:
 def batch(start: int = 0, end: int = len(TEXTS)) -> Docs:
     urls = [f"https://{'xxx.' if row == 3 else ''}example.org/{row}" for row in range(start, end)]
     labels = pa.array(LANGUAGES[start:end], pa.string())
-    return Docs(pa.array(TEXTS[start:end], pa.string()), urls=pa.array(urls, pa.string()), languages=labels)
+    nothing = pa.nulls(end - start, pa.string())
+    robots = pa.array(["noai" if row == 5 else None for row in range(start, end)], pa.string())
+    columns = {"text": pa.array(TEXTS[start:end], pa.string()), "url": pa.array(urls, pa.string())}
+    declared = dict.fromkeys(COLUMNS, nothing) | {"robots": robots}
+    docs = DeclaredDocs.of(pa.record_batch(columns | declared))
+    docs.languages = labels
+    return docs
 
 
 @every_filter

@@ -14,7 +14,7 @@ import pytest
 from gristmill.lake.inputs.files import matches
 from gristmill.lake.inputs.patterns import find
 from gristmill.lake.inputs.sources import expand
-from gristmill.stages.read.inputs import find_inputs
+from gristmill.stages.read.listing import find_inputs
 
 
 @pytest.fixture

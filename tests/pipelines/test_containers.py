@@ -114,9 +114,12 @@ def test_a_damaged_parquet_file_is_quarantined_or_refused_as_the_recipe_says(tmp
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(whole[:-20])
     inputs: list[Path | str] = [tmp_path / "a.jsonl", tmp_path / "a.parquet"]
+    with pytest.raises(GateFailed, match=r"a\.parquet holds no record that can be read: .*it may be cut off"):
+        run(tmp_path / "lake", inputs)
+    quarantine = {"unreadable_files": "quarantine"}
     with pytest.raises(GateFailed, match=r"read\.unreadable"):
-        run(tmp_path / "lake", inputs, max_quarantine_rate=0.01)
-    manifest, _ = run(tmp_path / "lake", inputs)
+        run(tmp_path / "lake", inputs, max_quarantine_rate=0.01, **quarantine)
+    manifest, _ = run(tmp_path / "lake", inputs, **quarantine)
     assert web.summary(manifest) == (13, 12, 0, 1)
     fates = Dataset(open_store(str(tmp_path / "lake")), manifest).ledger().to_pylist()
     (bad,) = [row for row in fates if row["fate"] == "quarantined"]

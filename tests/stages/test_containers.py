@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from fastwarc.warc import ArchiveIterator
 from hypothesis import given, settings
@@ -90,6 +92,24 @@ def test_real_files(shared_data) -> None:
             with path.open("rb") as stream:
                 expected = [entry.record_id.strip("<>") for entry in ArchiveIterator(stream, parse_http=False)]
             assert good == expected, path.name
+
+
+def test_real_files_that_are_cut_off_or_damaged_keep_the_balance(shared_data) -> None:
+    choice = random.Random(19)
+    for path in sorted((shared_data / "1_crawl" / "real").iterdir()):
+        data = path.read_bytes()
+        if path.name not in REAL or len(data) > 300_000:
+            continue
+        kind = detect(path.name, data[:4096])
+        for number in range(8):
+            changed = bytearray(data)
+            if number % 2:
+                del changed[choice.randrange(len(data)) :]
+            for _ in range(4 * (number % 2 == 0)):
+                changed[choice.randrange(len(data))] ^= 1 << choice.randrange(8)
+            spans = scan_bytes(bytes(changed), kind).spans
+            check_tiles(spans, sum(spans["length"].to_pylist()))
+            assert len(read_bytes(bytes(changed), kind, spans=spans)) == spans.num_rows, (path.name, number)
 
 
 @st.composite

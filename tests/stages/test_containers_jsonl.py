@@ -10,7 +10,7 @@ from gristmill.stages.containers import ReadConfig, Record, read
 
 def test_jsonl() -> None:
     item = read_record(line(text="grüße", url="http://a", id=7, date="2024", source="s"), "jsonl")
-    assert item[3:-2] == (
+    assert item[3:-3] == (
         *("text", "jsonl", None, "http://a", "2024", None, None, None, b"", "grüße", None),
         *("7", "s", None),
     )

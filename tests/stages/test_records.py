@@ -57,7 +57,8 @@ from gristmill.stages.core.work import execute
 from gristmill.stages.dedup.exact import Exact, exact_works
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.near.minhash import GatherSignatures, Sign
-from gristmill.stages.read.inputs import Listing, scan_inputs
+from gristmill.stages.read.inputs import scan_inputs
+from gristmill.stages.read.listing import Listing
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.text.screen import Screen, screen_works
 

@@ -16,7 +16,8 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.pipelines.frame.allowed import read_allowed
 from gristmill.stages.core.work import Work, execute
-from gristmill.stages.read.inputs import Listing, ScannedInput, scan_inputs
+from gristmill.stages.read.inputs import ScannedInput, scan_inputs
+from gristmill.stages.read.listing import Listing
 from gristmill.stages.read.reading import read_works
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.read.suppress import Suppressed, keys_before, suppressed, suppressed_works

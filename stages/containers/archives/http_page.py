@@ -12,6 +12,8 @@ from gristmill.stages.containers.archives.http_head import HeadError, parse_head
 from gristmill.stages.containers.record import Record, RecordError
 
 _CHARSET = re.compile(r"charset\s{0,32}=[\s\"']{0,32}([^\s\"';,]{1,64})", re.IGNORECASE)
+_DECLARES = ("x-robots-tag", "tdm-reservation", "tdm-policy", "link")
+"""Header fields that say what may be done with a page."""
 _MEDIA_TYPE = re.compile(r"\s{0,32}([a-z][a-z0-9-]{0,31}/[a-z0-9!#$&^_.+*-]{1,127})", re.IGNORECASE)  # RFC 6838, 4.2
 
 
@@ -24,7 +26,10 @@ def http_page(item: Record, block: bytes, limit: int) -> Record:
         raise RecordError(str(error)) from None
     page = typed(item, head.first("content-type") or "")
     truncated = item.truncated or body.cut
-    return page._replace(kind="page", payload=body.data, http_status=head.status, truncated=truncated)
+    declared = tuple((name, value) for name in _DECLARES for value in head.fields.get(name, ()))
+    return page._replace(
+        kind="page", payload=body.data, http_status=head.status, truncated=truncated, declared=declared
+    )
 
 
 def typed(item: Record, declared: str) -> Record:

@@ -113,6 +113,8 @@ class _File:
         )
         schema = self._parquet.schema_arrow
         names = {getattr(self._config, name) for name in ("text", "url", "id", "date", "source")}
+        for field in self._config.declared.values():
+            names |= {field, field.partition(".")[0]}
         self._columns = [
             field.name for field in schema if self._whole_rows or field.name in names or holds_media(field.type)
         ] or schema.names[:1]  # rows have to be counted, even without a field that is wanted
