@@ -49,7 +49,8 @@ class Overlap:
 @dataclass(frozen=True)
 class StageCounts:
     """A stage of two funnels: records that passed it, and by reason those that it dropped or quarantined, in `a` and in
-    `b`; None where a version has no such stage. `settings`: (key within the stage's, a, b) where they differ."""
+    `b`; None where a version has no such stage. `settings`: (key, a, b) of the stage's own in which they differ; none
+    where only one has it."""
 
     stage: str
     passed: tuple[int | None, int | None]
@@ -235,8 +236,8 @@ def _side_by_side(a: Manifest, b: Manifest) -> tuple[StageCounts, ...]:
     for stage in order:
         passed = tuple(side[stage].passed if stage in side else None for side in (left, right))
         reasons = tuple((reason, *numbers) for of, reason, *numbers in counts if of == stage)
-        own = tuple((key, *values) for key, *values in changes if key == stage or key.startswith(f"{stage}."))
-        settings = tuple((key.removeprefix(f"{stage}."), *values) for key, *values in own)
+        own = (change for change in changes if stage in left and stage in right)
+        settings = tuple((key[len(stage) + 1 :], *values) for key, *values in own if key.startswith(f"{stage}."))
         rows.append(StageCounts(stage, (passed[0], passed[1]), reasons, settings))
     return tuple(rows)
 

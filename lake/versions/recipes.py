@@ -24,7 +24,7 @@ def settings_that_differ(a: dict[str, Any], b: dict[str, Any]) -> tuple[tuple[st
         elif key in a and key in b and None in (left, right):
             changes += [(key, left, right)] if left != right else []
         else:
-            changes += differences(_flat({key: left} if key in a else {}), _flat({key: right} if key in b else {}))
+            changes += differences(*(_flat({key: side[key]}) if key in side else {} for side in (a, b)))
     return tuple(changes)
 
 

@@ -92,7 +92,7 @@ def replay(versions: Versions, manifest: Manifest, settings: Sequence[str], exam
     moved.look_up(store, manifest)
     return Replay(
         version=str(manifest),
-        settings=tuple(dict.fromkeys(change for asked, _ in parts for change in asked.settings)),
+        settings=_different([change for asked, _ in parts for change in asked.settings]),
         received=manifest.received.count,
         asked=verdicts.asked,
         verdicts=_table(manifest, moved.counts),
@@ -101,6 +101,11 @@ def replay(versions: Versions, manifest: Manifest, settings: Sequence[str], exam
         kept_at_most=verdicts.distinct(),
         is_exact=all(asked.only_exact for asked, _ in parts) and not len(verdicts.forgotten),
     )
+
+
+def _different(settings: Sequence[tuple[str, Any, Any]]) -> tuple[tuple[str, Any, Any], ...]:
+    """Each once, in order: parts of a chain may have the same ones. Values are lists and sections too."""
+    return tuple(change for n, change in enumerate(settings) if change not in settings[:n])
 
 
 def _parts(
