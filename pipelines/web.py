@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
 from gristmill.filters.datatrove_filter import DatatroveFilter
+from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.language import LanguageFilter
@@ -40,7 +41,7 @@ from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.extract import Extract
 from gristmill.stages.text.screen import Screen
 
-_LATER = ("url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove")
+_LATER = ("url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove", "decontaminate")
 
 
 class WebRecipe(RecordRecipe):
@@ -64,6 +65,7 @@ class WebRecipe(RecordRecipe):
     fineweb_quality: FineWebQuality | None = None
     language_quality: LanguageQuality | None = None
     datatrove: DatatroveFilter | None = None
+    decontaminate: Decontaminate | None = None
     exact: Exact = Exact()
     paragraphs: Paragraphs | None = None
     minhash: MinHash | None = MinHash()
@@ -103,7 +105,8 @@ class WebRecipe(RecordRecipe):
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a language model, block list or filter that cannot be used, and for a measure that no
         filter takes."""
-        for key, checked in (("language", self.language), ("url", self.url), ("datatrove", self.datatrove)):
+        for key in ("language", "url", "datatrove", "decontaminate"):
+            checked = getattr(self, key)
             try:
                 if checked is not None:
                     checked.check()
@@ -115,8 +118,9 @@ class WebRecipe(RecordRecipe):
             raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {known}")
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """Without the addresses of the language model and of block lists as well, whose bytes count, and without
-        filters that came later and are off: a recipe that does not use them is what it was before there were any."""
+        """Without the addresses of the language model, block lists and benchmarks as well, whose bytes count, and
+        without filters that came later and are off: a recipe that does not use them is what it was before there were
+        any."""
         kept = super().identity(suppression)
         del kept["language"]["model_path"]
         for name in _LATER:
@@ -124,6 +128,8 @@ class WebRecipe(RecordRecipe):
                 del kept[name]
         if "url" in kept:
             del kept["url"]["block_lists"]
+        if "decontaminate" in kept:
+            kept["decontaminate"]["benchmarks"] = self.decontaminate.names  # type: ignore[union-attr]  # it is on
         return kept
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:

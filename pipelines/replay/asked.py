@@ -22,7 +22,9 @@ from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import BadConfig, override, validate
 from gristmill.stages.text.screen import Screen
 
-_PIPELINE_OF: Mapping[str, str] = MappingProxyType({"documents": "web", "images": "vision", "audio": "speech"})
+_PIPELINE_OF: Mapping[str, str] = MappingProxyType(
+    {"documents": "web", "samples": "instruct", "images": "vision", "audio": "speech"}
+)
 """Form of a version -> the pipeline with filters that makes such."""
 _NOT_OF_A_CONFIG = ("suppression", "forget")
 """Keys that a manifest's recipe has beside those of the config."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from gristmill.filters.audio.transcript import SpeechRate, TranscriptQuality
 from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
 from gristmill.filters.datatrove_filter import DatatroveFilter
+from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.image.caption import CaptionQuality
@@ -42,12 +44,12 @@ PATHS = ("mill", "casino", "free-casino", "sexy-poker", "xxx", "hot")
 
 def _line(rng: random.Random, words: list[str], dirt: float) -> str:
     """A line of some words, with marks that rules count where `dirt` (0 to 1) has it so."""
-    said = [rng.choice(words) for _ in range(rng.choice((1, 2, 4, 12, 25)))]
+    spoken = [rng.choice(words) for _ in range(rng.choice((1, 2, 4, 12, 25)))]
     for mark in ("#", "...", "•", "lorem ipsum", "{", "javascript", "privacy policy", "(" * 40, "(" * 1020, "w" * 1100):
         if rng.random() < dirt / 12:
-            said.insert(rng.randrange(len(said) + 1), mark)
+            spoken.insert(rng.randrange(len(spoken) + 1), mark)
     start = "- " if rng.random() < dirt else ""
-    return start + " ".join(said) + rng.choice((".", ".", "", "...", "?", ".[1]"))
+    return start + " ".join(spoken) + rng.choice((".", ".", "", "...", "?", ".[1]"))
 
 
 def _text(rng: random.Random, language: str) -> str:
@@ -71,6 +73,7 @@ def documents(rows: int = 500) -> Docs:
     return Docs(pa.array(texts, strings), urls=pa.array(urls, strings), languages=pa.array(labels, strings))
 
 
+MILLERS = str(Path(__file__).parent / "millers.jsonl")
 Case = tuple[Filter[Any], Callable[[], Any]]
 FILTERS: list[Case] = [
     (LanguageFilter(), documents),
@@ -82,6 +85,8 @@ FILTERS: list[Case] = [
     (LanguageQuality(), documents),
     (UrlRules(), documents),
     (DatatroveFilter("GopherQualityFilter"), documents),
+    (Decontaminate((MILLERS,), ngram=2), documents),
+    (Decontaminate((MILLERS,), ngram=2, min_ngrams=None, min_share=0.3), documents),
     (ImageSize(), pictures),
     (CaptionQuality(), captions),
     (ClipQuality(), clips),
@@ -89,8 +94,11 @@ FILTERS: list[Case] = [
     (TranscriptQuality(), transcripts),
     (TranscriptQuality(min_score=None), transcripts),
 ]
-IDLE = {(TranscriptQuality(min_score=None), "min_letters")}
-"""Fields that another one has switched off."""
+IDLE = {
+    (TranscriptQuality(min_score=None), "min_letters"),
+    (Decontaminate((MILLERS,), ngram=2), "min_share"),  # any n-gram is enough
+}
+"""Fields that another one leaves nothing to decide."""
 OTHERS: dict[str, list[Any]] = {
     "languages": [("de",), ("en", "de"), ("fr",)],
     "keep": [("de",), ("de", "en"), ()],
@@ -99,6 +107,10 @@ OTHERS: dict[str, list[Any]] = {
     "stop_words": [("mill", "river")],
     "boilerplate": [("yes",)],
     "block_lists": [],  # files; tests/filters/test_url.py
+    "benchmarks": [],  # files; tests/filters/test_decontaminate.py
+    "fields": [("answer",)],
+    "ngram": [1, 3],
+    "max_items": [1, None],
     "model_path": [],  # another file
     "host_parts": [("mill",)],
     "words": [("casino",)],
@@ -162,7 +174,8 @@ def test_a_replayed_verdict_is_that_of_a_run(filter_: Filter[Any], batch: Callab
 
 def test_every_filter_of_a_pipeline_is_replayed() -> None:
     off = {"url": {}, "gopher_repetition": {}, "c4_quality": {}, "fineweb_quality": {}, "language_quality": {}}
-    web = WebRecipe.model_validate({**off, "datatrove": {"filter": "FineWebQualityFilter"}})
+    named = {"datatrove": {"filter": "FineWebQualityFilter"}, "decontaminate": {"benchmarks": ["a.jsonl"]}}
+    web = WebRecipe.model_validate({**off, **named})
     recipes = (web, VisionRecipe(language=LanguageFilter()), SpeechRecipe())
     values = [getattr(recipe, key) for recipe in recipes for key in type(recipe).model_fields]
     assert {type(v) for v in values if isinstance(v, Filter)} == {type(filter_) for filter_, _ in FILTERS}
