@@ -52,13 +52,15 @@ class Filter(ABC, Generic[_B]):
 
     `evidence` maps each reason's suffix to the column of `measure` that holds the offending value. Raise
     `VERSION` whenever the same content and thresholds can give another measure or another reason. `failures`: reasons
-    that say that the filter could not judge the document, which is then quarantined and not dropped.
+    that say that the filter could not judge the document, which is then quarantined and not dropped. `measured_with`:
+    fields that `measure` looks at; `rule` alone looks at the others, which stored measures are replayed with.
     """
 
     name: ClassVar[str]
     VERSION: ClassVar[int]
     evidence: ClassVar[Mapping[str, str]]
     failures: ClassVar[frozenset[str]] = frozenset()
+    measured_with: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def measure(self, batch: _B, /) -> pa.RecordBatch:
@@ -71,6 +73,11 @@ class Filter(ABC, Generic[_B]):
     def judge(self, batch: _B, /) -> pa.StringArray:
         """`rule(measure(batch))`: one entry a row, null = keep, else `<name>.<reason>`."""
         return self.rule(self.measure(batch))
+
+    def unmeasured(self, other: Self) -> tuple[str, ...]:
+        """Fields in which `other` differs so that what these settings measured does not say what it would decide, in
+        order of their names. Where there is none, `other.rule(self.measure(batch))` is `other.judge(batch)`."""
+        return tuple(sorted(name for name in self.measured_with if getattr(self, name) != getattr(other, name)))
 
     def config(self) -> dict[str, Any]:
         """What decides beside name and VERSION, for the filter's identity: its fields, unless it says otherwise."""

@@ -70,6 +70,17 @@ class C4Quality(Filter[Docs]):
 
     name: ClassVar[str] = "c4_quality"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset(
+        {
+            "languages",
+            "terminal_punctuation",
+            "min_words_per_line",
+            "max_word_length",
+            "javascript",
+            "policy",
+            "remove_citations",
+        }
+    )
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "lorem_ipsum": "lorem_ipsum_line",

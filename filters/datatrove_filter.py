@@ -48,6 +48,7 @@ class DatatroveFilter(Filter[Docs]):
 
     name: ClassVar[str] = "datatrove"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset({"filter", "args"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType({"error": "error"})
     failures: ClassVar[frozenset[str]] = frozenset({"error"})
 

@@ -49,6 +49,7 @@ class FineWebQuality(Filter[Docs]):
 
     name: ClassVar[str] = "fineweb_quality"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset({"languages", "short_line_length"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "empty": "n_lines",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +60,7 @@ class GopherQuality(Filter[Docs]):
 
     name: ClassVar[str] = "gopher_quality"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset({"languages", "max_symbol_run", "stop_words"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "symbol_run_too_long": "longest_symbol_run",
@@ -75,6 +76,15 @@ class GopherQuality(Filter[Docs]):
             "too_few_stop_words": "n_stop_words",
         }
     )
+
+    def unmeasured(self, other: Self) -> tuple[str, ...]:
+        """As of any filter; but a shorter `max_symbol_run` asks only for what was measured: it is the first test, and
+        the longest run is known of every document."""
+        fields = super().unmeasured(other)
+        longest, asked = self.max_symbol_run, other.max_symbol_run
+        if asked is not None and (longest is None or asked <= longest):
+            return tuple(name for name in fields if name != "max_symbol_run")
+        return fields
 
     def measure(self, docs: Docs) -> pa.RecordBatch:
         """Measures of each document; nulls for one in another language.

@@ -59,6 +59,7 @@ class LanguageFilter(Filter[Docs]):
 
     name: ClassVar[str] = "language"
     VERSION: ClassVar[int] = 2
+    measured_with: ClassVar[frozenset[str]] = frozenset({"model_path"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"no_text": "language", "unwanted": "language", "low_score": "language_score"}
     )

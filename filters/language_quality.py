@@ -84,6 +84,7 @@ class LanguageQuality(Filter[Docs]):
 
     name: ClassVar[str] = "language_quality"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset({"languages", "besides"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(_EVIDENCE)
 
     def measure(self, docs: Docs) -> pa.RecordBatch:

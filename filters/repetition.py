@@ -68,6 +68,7 @@ class GopherRepetition(Filter[Docs]):
 
     name: ClassVar[str] = "gopher_repetition"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset({"languages"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(_EVIDENCE)
 
     def measure(self, docs: Docs) -> pa.RecordBatch:

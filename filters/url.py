@@ -66,6 +66,7 @@ class UrlRules(Filter[Docs]):
 
     name: ClassVar[str] = "url"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset({"block_lists", "host_parts", "words", "soft_words"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "ip_host": "host_is_ip",

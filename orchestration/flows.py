@@ -25,10 +25,10 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 from rich.markup import escape
 
-from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.outage import Patience, Unreachable, brief, is_outage
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.announce import is_preview, pass_on, prefect_server
 from gristmill.orchestration.funnel import publish

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gristmill.lake.query.diff import recipe_changes
 from gristmill.lake.store.base import NotFound, Store, UnknownFormat, UnsafeStore
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.outage import Patience, brief, is_outage
 from gristmill.lake.takedown.suppress import ListNotWhole
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.recipes import recipe_changes
 from gristmill.lake.versions.versions import CommitConflict, MissingObjects
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.growth import nothing_new

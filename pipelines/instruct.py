@@ -1,22 +1,26 @@
 """The instruct pipeline: lines of instruction data in, a versioned dataset of samples out.
 
-scan -> instruct (conversation rules, tool calls, holes in code) -> exact duplicates -> shards -> ledger. One run makes
-one dataset of one form; a mixture says what several of them are worth. Refusals are a dataset like any other, with a
-share of their own.
+scan -> instruct (conversation rules, tool calls, holes in code) -> screen (items of benchmarks) -> exact duplicates ->
+shards -> ledger. One run makes one dataset of one form; a mixture says what several of them are worth. Refusals are a
+dataset like any other, with a share of their own.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from gristmill.filters.decontaminate import Decontaminate
 from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates
-from gristmill.pipelines.settings.config import Run
+from gristmill.pipelines.frame.steps import ExactDuplicates, Screening
+from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.dedup.exact import Exact
+from gristmill.stages.gates.texts import Samples
 from gristmill.stages.text.instruct import Instruct, WriteSamples
+from gristmill.stages.text.screen import Screen
 
 IF_NONE = (
     "not one of {records} lines is a sample: {reasons}. Is recipe.instruct.form another one, or the name of a field?"
@@ -25,23 +29,39 @@ IF_NONE = (
 
 
 class InstructRecipe(RecordRecipe):
-    """What decides the data. `instruct.form`: what a line is (chat, pair, code); one run reads lines of one form."""
+    """What decides the data. `instruct.form`: what a line is (chat, pair, code); one run reads lines of one form.
+    `decontaminate`: benchmarks whose items no sample may give away; None: it is not asked."""
 
     form: ClassVar[Form] = "samples"
 
     dataset: str = "instruct"
     instruct: Instruct = Instruct()
+    decontaminate: Decontaminate | None = None
     exact: Exact = Exact()
     shards: WriteSamples = WriteSamples()
 
     @property
     def flow(self) -> Flow:
         """From a line to a sample, in order."""
-        return Flow(self.instruct, (ExactDuplicates(self.exact),), self.shards, IF_NONE)
+        asked = () if self.decontaminate is None else (Screening(Screen((self.decontaminate,), Samples)),)
+        return Flow(self.instruct, (*asked, ExactDuplicates(self.exact)), self.shards, IF_NONE)
+
+    def check(self, versions: Versions) -> None:
+        """Raises BadConfig for a benchmark that cannot be read."""
+        try:
+            if self.decontaminate is not None:
+                self.decontaminate.check()
+        except (OSError, ValueError) as error:
+            raise BadConfig(f"recipe.decontaminate: {error}") from error
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """Without `extends` where it is off: a run has the key that it had before the recipe knew it."""
+        """Without what is off and came later: a run has the key that it had before the recipe knew it. Of benchmarks
+        the names, whose bytes count."""
         kept = super().identity(suppression)
+        if self.decontaminate is None:
+            del kept["decontaminate"]
+        else:
+            kept["decontaminate"]["benchmarks"] = self.decontaminate.names
         if self.extends is None:
             del kept["extends"]
         return kept

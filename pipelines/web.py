@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
 from gristmill.filters.datatrove_filter import DatatroveFilter
+from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.language import LanguageFilter
@@ -43,7 +44,16 @@ from gristmill.stages.text.declared import DeclaredFields
 from gristmill.stages.text.extract import Extract, WriteDeclared
 from gristmill.stages.text.screen import Screen
 
-_LATER = ("rights", "url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove")
+_LATER = (
+    "rights",
+    "url",
+    "gopher_repetition",
+    "c4_quality",
+    "fineweb_quality",
+    "language_quality",
+    "datatrove",
+    "decontaminate",
+)
 
 
 NO_PAGE = (
@@ -75,6 +85,7 @@ class WebRecipe(RecordRecipe):
     fineweb_quality: FineWebQuality | None = None
     language_quality: LanguageQuality | None = None
     datatrove: DatatroveFilter | None = None
+    decontaminate: Decontaminate | None = None
     exact: Exact = Exact()
     paragraphs: Paragraphs | None = None
     minhash: MinHash | None = MinHash()
@@ -126,7 +137,8 @@ class WebRecipe(RecordRecipe):
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a language model, block list or filter that cannot be used, and for a measure that no
         filter takes."""
-        for key, checked in (("language", self.language), ("url", self.url), ("datatrove", self.datatrove)):
+        for key in ("language", "url", "datatrove", "decontaminate"):
+            checked = getattr(self, key)
             try:
                 if checked is not None:
                     checked.check()
@@ -138,8 +150,9 @@ class WebRecipe(RecordRecipe):
             raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {known}")
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """Without the addresses of the language model and of block lists as well, whose bytes count, and without
-        filters that came later and are off: a recipe that does not use them is what it was before there were any."""
+        """Without the addresses of the language model, block lists and benchmarks as well, whose bytes count, and
+        without filters that came later and are off: a recipe that does not use them is what it was before there were
+        any."""
         kept = super().identity(suppression)
         del kept["language"]["model_path"]
         if kept["extract"]["rights"] is None:
@@ -149,6 +162,8 @@ class WebRecipe(RecordRecipe):
                 del kept[name]
         if "url" in kept:
             del kept["url"]["block_lists"]
+        if "decontaminate" in kept:
+            kept["decontaminate"]["benchmarks"] = self.decontaminate.names  # type: ignore[union-attr]  # it is on
         return kept
 
     def check_form(self, base: Manifest) -> None:

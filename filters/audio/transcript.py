@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +111,7 @@ class TranscriptQuality(Filter[Transcripts]):
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"empty": "n_letters", "repetitive": "repeated_ratio", "other_language": "language"}
     )
+    measured_with: ClassVar[frozenset[str]] = frozenset({"min_score", "model_path"})
 
     def __post_init__(self) -> None:
         if self.min_score is not None and not 0 <= self.min_score <= 1:
@@ -130,6 +131,11 @@ class TranscriptQuality(Filter[Transcripts]):
         config = super().config()
         del config["model_path"]
         return config if self.min_score is None else config | {"model_sha256": self._labels.model_digest()}
+
+    def unmeasured(self, other: Self) -> tuple[str, ...]:
+        """As of any filter; but with a `min_score` the model was asked, so that any other one, and none, is known."""
+        fields = super().unmeasured(other)
+        return tuple(name for name in fields if name != "min_score" or self.min_score is None)
 
     def measure(self, transcripts: Transcripts, /) -> pa.RecordBatch:
         """Of each transcript; nulls for what is none."""
@@ -151,6 +157,8 @@ class TranscriptQuality(Filter[Transcripts]):
         """The first test that fails."""
         m = measures.column
         other = pc.fill_null(pc.not_equal(m("language"), m("expected")), False).to_numpy(zero_copy_only=False)
+        if self.min_score is None:  # the model is not asked, though it may have been when these were measured
+            other = np.zeros_like(other)
         unsure = below(m("language_score"), self.min_score) | below(m("n_letters"), self.min_letters)
         return first_reason(
             self.name,

@@ -84,6 +84,7 @@ class CaptionQuality(Filter[Captions]):
 
     name: ClassVar[str] = "caption"
     VERSION: ClassVar[int] = 1
+    measured_with: ClassVar[frozenset[str]] = frozenset({"boilerplate"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "too_short": "n_characters",

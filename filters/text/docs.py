@@ -68,6 +68,11 @@ class Docs:
         """UTF-8 bytes of each text, int32 [rows]."""
         return pc.binary_length(self.texts)
 
+    @property
+    def excerpts(self) -> tuple[pa.StringArray, ...]:
+        """What of each text is compared with others as if it were a document, as a sample's prompt is."""
+        return ()
+
     def __len__(self) -> int:
         return len(self.texts)
 

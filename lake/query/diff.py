@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.lake.accounts.receipt import canonical
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, generations, iter_batches
 from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.manifest import InputFile, Manifest
-from gristmill.lake.versions.versions import NoSuchVersion, Versions
+from gristmill.lake.versions.recipes import differences, settings_that_differ
+from gristmill.lake.versions.versions import Versions
 
 ABSENT = "absent"
 EXAMPLES = 3
@@ -47,8 +47,21 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class StageCounts:
+    """A stage of two funnels: records that passed it, and by reason those that it dropped or quarantined, in `a` and in
+    `b`; None where a version has no such stage. `settings`: (key, a, b) of the stage's own in which they differ; none
+    where only one has it."""
+
+    stage: str
+    passed: tuple[int | None, int | None]
+    reasons: tuple[tuple[str, int, int], ...]
+    settings: tuple[tuple[str, Any, Any], ...]
+
+
+@dataclass(frozen=True)
 class Diff:
-    """`recipe`: (dotted key, a, b). `stages`: (name, version a, version b). `funnel`: (stage, reason, a, b)."""
+    """`recipe`: (dotted key, a, b). `stages`: (name, version a, version b). `funnel`: (stage, reason, a, b), and
+    `side_by_side` with the stages themselves, in the order of both; `received`: what came in to each."""
 
     a: str
     b: str
@@ -58,6 +71,8 @@ class Diff:
     inputs_added: tuple[InputFile, ...]
     inputs_removed: tuple[InputFile, ...]
     funnel: tuple[tuple[str, str, int, int], ...]
+    received: tuple[int, int]
+    side_by_side: tuple[StageCounts, ...]
     records: Overlap
     kept: Overlap
     changes: tuple[Change, ...]
@@ -78,11 +93,13 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
         a=str(a),
         b=str(b),
         same_content=a.digest == b.digest,
-        recipe=tuple(_differences(_flat(a.recipe), _flat(b.recipe))),
-        stages=tuple(_differences({s.name: s.version for s in a.stages}, {s.name: s.version for s in b.stages})),
+        recipe=settings_that_differ(a.recipe, b.recipe),
+        stages=tuple(differences({s.name: s.version for s in a.stages}, {s.name: s.version for s in b.stages})),
         inputs_added=tuple(after[d] for d in sorted(after.keys() - before.keys())),
         inputs_removed=tuple(before[d] for d in sorted(before.keys() - after.keys())),
         funnel=_funnel(a, b),
+        received=(a.received.count, b.received.count),
+        side_by_side=_side_by_side(a, b),
         records=_records(counts, sum(refs_a[sha].records for sha in shared)),
         kept=_kept(counts, a),
         changes=tuple(
@@ -199,26 +216,30 @@ def _windows(a: list[_Side], b: list[_Side]) -> Iterator[tuple[pa.Table, pa.Tabl
                 side.fill()
 
 
-def _flat(data: Any, path: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one with dotted keys; an empty one is a value."""
-    if not isinstance(data, dict) or not data:
-        return {path: data}
-    flat: dict[str, Any] = {}
-    for name, value in data.items():
-        flat |= _flat(value, f"{path}.{name}" if path else name)
-    return flat
-
-
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(key, a, b) where they differ; a key that only one of them has differs, though its value be None."""
-    keys = dict.fromkeys([*a, *b])
-    return [(k, a.get(k), b.get(k)) for k in keys if k not in a or k not in b or a[k] != b[k]]
-
-
 def _funnel(a: Manifest, b: Manifest) -> tuple[tuple[str, str, int, int], ...]:
     """Every reason of either version with both counts."""
     left, right = _reasons(a), _reasons(b)
     return tuple((*key, left.get(key, 0), right.get(key, 0)) for key in dict.fromkeys([*left, *right]))
+
+
+def _side_by_side(a: Manifest, b: Manifest) -> tuple[StageCounts, ...]:
+    """The stages of both funnels; one that only `b` has stands behind the stage that it stands behind there."""
+    left, right = ({row.stage: row for row in manifest.funnel} for manifest in (a, b))
+    order, behind = list(left), 0
+    for stage in right:
+        behind = order.index(stage) if stage in left else behind
+        if stage not in left:
+            order.insert(behind, stage)
+        behind += 1
+    counts, changes = _funnel(a, b), settings_that_differ(a.recipe, b.recipe)
+    rows = []
+    for stage in order:
+        passed = tuple(side[stage].passed if stage in side else None for side in (left, right))
+        reasons = tuple((reason, *numbers) for of, reason, *numbers in counts if of == stage)
+        own = (change for change in changes if stage in left and stage in right)
+        settings = tuple((key[len(stage) + 1 :], *values) for key, *values in own if key.startswith(f"{stage}."))
+        rows.append(StageCounts(stage, (passed[0], passed[1]), reasons, settings))
+    return tuple(rows)
 
 
 def _reasons(manifest: Manifest) -> dict[tuple[str, str], int]:
@@ -228,36 +249,3 @@ def _reasons(manifest: Manifest) -> dict[tuple[str, str], int]:
         for reason, records in (*row.dropped.items(), *row.quarantined.items()):
             counts[row.stage, reason] = records
     return counts
-
-
-_NO_FATE = ("dataset", "extends", "forget", "limit", "max_quarantine_rate", "scan.chunk_bytes", "shards", "suppression")
-"""Keys of a recipe that do not decide which records of an input are kept (or, of a takedown, for any recipe alike)."""
-
-
-def recipe_changes(a: dict[str, Any], b: dict[str, Any]) -> tuple[str, ...]:
-    """The keys that can decide what is kept in which two recipes differ, dotted, in order."""
-    return tuple(
-        key
-        for key, _, _ in sorted(_differences(_flat(a), _flat(b)), key=lambda change: change[0])
-        if not any(key == name or key.startswith(f"{name}.") for name in _NO_FATE)
-    )
-
-
-def changed_on_the_way(versions: Versions, manifest: Manifest) -> tuple[str, ...]:
-    """In what a version's ancestors were made otherwise than itself: keys of the recipe, and stages whose VERSION is
-    another; or that one of them is not in this lake. Empty for one that extends nothing."""
-    changes: set[str] = set()
-    own = {stage.name: stage.version for stage in manifest.stages}
-    compared: set[bytes] = set()
-    try:
-        for ancestor in Catalogue(versions).ancestors(manifest):
-            made_by = canonical([ancestor.recipe, ancestor.stages])
-            if made_by in compared:  # as nearly all of a thousand are
-                continue
-            compared.add(made_by)
-            changes.update(recipe_changes(ancestor.recipe, manifest.recipe))
-            both = own.keys() & ancestor.stages.keys()
-            changes.update(f"stage {name}" for name in both if own[name] != ancestor.stages[name])
-    except NoSuchVersion:
-        changes.add("an ancestor that is not in this lake")
-    return tuple(sorted(changes))

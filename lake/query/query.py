@@ -11,7 +11,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import NotFound
 from gristmill.lake.store.objects import DamagedObject
 from gristmill.lake.store.sealed import Unreadable
@@ -19,6 +18,7 @@ from gristmill.lake.versions.catalogue import Catalogue
 from gristmill.lake.versions.history import Summary
 from gristmill.lake.versions.manifest import InputFile, Manifest, VersionRef
 from gristmill.lake.versions.manifest import stored_bytes as stored_bytes
+from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.versions import NoSuchVersion, Versions
 
 

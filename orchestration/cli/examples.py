@@ -25,6 +25,7 @@ EXAMPLES: Mapping[str, str] = MappingProxyType(
         "lr-fit": "grist lr-fit small@v1 small@v2 larger@v1 larger@v2 --tokens 1000000000",
         "why": "grist why https://example.org/page",
         "diff": "grist diff web@v1 web@v2",
+        "replay": "grist replay web@v1 --set recipe.gopher_quality.min_words=80",
         "sample": "grist sample web@v1 -n 3 --fate dropped",
         "similar": "grist similar web page.txt",
         "audit": "grist audit judged.jsonl --show 5",

@@ -1,4 +1,4 @@
-"""Commands that look at a lake and change nothing: ls, log, show, stats, lineage, why, diff."""
+"""Commands that look at a lake and change nothing: ls, log, show, stats, lineage, why, diff, replay."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def diff(
     """
     from gristmill.lake.query.diff import diff as ask
     from gristmill.lake.versions.statistics import EvaluationStatistics
-    from gristmill.orchestration.show.records import draw_diff
+    from gristmill.orchestration.show.compare import draw_diff
 
     versions = versions_of(lake)
     before, after = versions.resolve(a), versions.resolve(b)
@@ -198,3 +198,28 @@ def diff(
         return
     differences = ask(versions.store, before, after)
     answer(differences, as_json, lambda console: draw_diff(console, differences))
+
+
+def replay(
+    ref: RefArgument,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=VALUE", help="A filter's setting to ask with. Repeatable."),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=0, help="Examples of each change.")] = 3,
+    full: Annotated[bool, typer.Option("--full", help="Print whole texts.")] = False,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What other thresholds of its filters would keep of a version, from stored measures: nothing is run.
+
+    --set as `grist run` takes it: recipe.gopher_quality.min_words=80, or recipe.gopher_quality=null for none of a
+    filter. A setting that decides what is measured is refused, and says why.
+    """
+    from gristmill.lake.query.query import resolve_usable
+    from gristmill.orchestration.show.compare import draw_replay
+    from gristmill.pipelines.replay.replay import replay as ask
+
+    versions = versions_of(lake)
+    replayed = ask(versions, resolve_usable(versions, ref), settings or (), n)
+    answer(replayed, as_json, lambda console: draw_replay(console, replayed, full))

@@ -169,10 +169,14 @@ def _side_by_side(*calls: Callable[[], Any]) -> list[Any]:
 
 _LOOK = (cli_lake.ls, cli_lake.log, cli_lake.show, cli_lake.stats, cli_lake.lineage)
 _TRAINED = (cli_runs.runs, cli_runs.lr_fit)
-_ASK = (cli_lake.why, cli_lake.diff, cli_sample.sample, cli_similar.similar, cli_audit.audit, cli_report.report)
+_ASK = (cli_lake.why, cli_lake.diff, cli_lake.replay, cli_sample.sample, cli_similar.similar)
+_JUDGE = (cli_audit.audit, cli_report.report)
 _KEEP = (cli_keep.tag, cli_keep.withdraw, cli_forget.forget, cli_keep.checkout, cli_keep.verify, cli_keep.gc)
 _STACK = (cli_stack.up, cli_stack.down, cli_stack.status, cli_stack.env, cli_stack.doctor)
-_COMMANDS: tuple[Callable[..., None], ...] = (*_LOOK, *_TRAINED, *_ASK, *_KEEP, *_STACK, cli_serve.serve, cli_ask.ask)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(*_LOOK, *_TRAINED, *_ASK, *_JUDGE, *_KEEP, *_STACK),
+    *(cli_serve.serve, cli_ask.ask),
+)
 app.command(epilog=help_text())(cli_train.train)
 app.command(epilog=help_text())(cli_kickoff.kickoff)
 for _command in _COMMANDS:

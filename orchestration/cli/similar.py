@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from gristmill.orchestration.cli.lake import RefArgument
-from gristmill.orchestration.show.similar import NearDuplicate
 from gristmill.orchestration.show.terminal import NOT_FOUND, JsonOption, LakeOption, answer, note, versions_of
 
 
@@ -21,7 +20,7 @@ def similar(
     """Find near duplicates of a text in a version, dropped ones too. Exit code 1 if there is none."""
     from gristmill.lake.accounts import ledger
     from gristmill.lake.query.query import resolve_usable
-    from gristmill.orchestration.show.records import draw_similar
+    from gristmill.orchestration.show.records import NearDuplicate, draw_similar
     from gristmill.stages.near.similar import similar as ask
 
     versions = versions_of(lake)

@@ -13,10 +13,10 @@ import httpx
 from prefect.artifacts import create_markdown_artifact
 from rich.console import Console
 
-from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.outage import brief
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.statistics import EvaluationStatistics
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.announce import announce_version, is_announced, is_of_lake_or_server, prefect_server

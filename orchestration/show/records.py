@@ -1,4 +1,4 @@
-"""Drawing of single records: `why`, `sample`, and the differences between two versions.
+"""Drawing of single records: `why`, `sample` and `similar`.
 
 Ids, places in inputs and redacted values only: a ledger has no URL, and none is shown from it. Documents come
 from shards and may hold anything; they are made harmless for the terminal, and cut unless asked for in full.
@@ -6,8 +6,8 @@ from shards and may hold anything; they are made harmless for the terminal, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,34 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from gristmill.lake.query.diff import Diff
 from gristmill.lake.query.sampling import MEDIA, Drawn, SampledRecord
 from gristmill.lake.query.why import ALIKE, Answer, Story
 from gristmill.orchestration.show.children import draw_children, draw_family
-from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, heading, indented, ruled
+from gristmill.orchestration.show.tables import SHOWN, counted, draw_facts, grid, indented, ruled
 from gristmill.orchestration.show.tables import where as where
 from gristmill.orchestration.show.terminal import plain
 from gristmill.orchestration.show.windows import marked
 
 if TYPE_CHECKING:
     from gristmill.lake.versions.manifest import Manifest
-    from gristmill.orchestration.show.similar import NearDuplicate
 
 CUT = 600
 """Characters of a document shown without --full."""
 PARTS = "parts"
 """The column in which a sample says what is learned (stages.text.instruct)."""
 STYLES = {"kept": "green", "dropped": "red", "quarantined": "yellow"}
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """What `grist similar` answers with: a near duplicate and what became of it."""
+
+    id: str
+    similarity: float
+    words: int
+    fate: str | None
+    reason: str | None
+    survivor: str | None
 
 
 def version_ranges(numbers: Sequence[int], existing: Sequence[int]) -> str:
@@ -214,66 +224,3 @@ def pieces_of(record: SampledRecord) -> list[tuple[str, bool | None]]:
         pieces.append((text[at : at + part["length"]], part["learn"]))
         at += part["length"]
     return pieces
-
-
-def draw_diff(console: Console, diff: Diff) -> None:
-    """`grist diff`: what decides, then what came of it."""
-    same = "the same content" if diff.same_content else "different content"
-    console.print(Text.assemble((diff.a, "bold"), " to ", (diff.b, "bold"), f": {same}"))
-    _draw_pairs(console, "Recipe", diff.recipe)
-    _draw_pairs(console, "Stage versions", diff.stages)
-    if diff.inputs_added or diff.inputs_removed:
-        heading(console, f"Inputs  {len(diff.inputs_added):,} added, {len(diff.inputs_removed):,} removed")
-    for sign, style, files in (("+", "green", diff.inputs_added), ("-", "red", diff.inputs_removed)):
-        for file in files[:SHOWN]:
-            name = plain(file.names[0]) if file.names else "unnamed"
-            console.print(
-                Text.assemble((f"  {sign} ", style), name, (f"  {file.digest[:12]}, {file.records:,} records", "dim"))
-            )
-        if len(files) > SHOWN:
-            console.print(Text(f"  {sign} and {len(files) - SHOWN:,} more", style="dim"))
-    _draw_funnels(console, diff)
-    heading(console, "Records")
-    table = grid("", "in both>", f"only {diff.a}>", f"only {diff.b}>")
-    for what, n in (("  came in", diff.records), ("  kept", diff.kept)):
-        table.add_row(what, f"{n.both:,}", f"{n.only_a:,}", f"{n.only_b:,}")
-    console.print(table)
-    _draw_changes(console, diff)
-
-
-def _draw_pairs(console: Console, title: str, pairs: Sequence[tuple[str, Any, Any]]) -> None:
-    if not pairs:
-        return
-    heading(console, title)
-    table = grid("~", "~", "", "~")
-    for name, a, b in pairs:
-        left, right = (plain(json.dumps(v, ensure_ascii=False)) for v in (a, b))
-        table.add_row(f"  {name}", Text(left, style="red"), "->", Text(right, style="green"))
-    console.print(table)
-
-
-def _draw_funnels(console: Console, diff: Diff) -> None:
-    changed = [row for row in diff.funnel if row[2] != row[3]]
-    if not changed:
-        return
-    heading(console, "Funnel, where it changed")
-    table = grid("~", f"{diff.a}>", f"{diff.b}>", "change>")
-    for stage, reason, a, b in changed:
-        table.add_row(
-            f"  {reason if reason.startswith(stage) else f'{stage}: {reason}'}", f"{a:,}", f"{b:,}", f"{b - a:+,}"
-        )
-    console.print(table)
-
-
-def _draw_changes(console: Console, diff: Diff) -> None:
-    heading(console, "Fates that changed")
-    if not diff.changes:
-        console.print("  none")
-    for change in diff.changes:
-        indented(
-            console, Text.assemble(f"{change.records:>9,}  ", (change.before, "red"), " -> ", (change.after, "green"))
-        )
-        for example in change.examples:
-            console.print(Text(f"               {example}", style="dim"), soft_wrap=True)
-    read = f"  {counted(diff.objects_read, 'ledger object')} compared, {diff.objects_shared:,} shared and skipped"
-    console.print(Text(read, style="dim"))

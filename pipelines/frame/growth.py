@@ -38,7 +38,7 @@ def divergence_counts(base: Manifest | None, exact_outranked: int, divergence: p
 def growth_report(manifest: Manifest, changed: Sequence[str] = ()) -> str | None:
     """One sentence on how this version differs from one run over all its inputs; None where it extends nothing.
 
-    `changed`: in what its ancestors were made otherwise (`lake.query.diff.changed_on_the_way`).
+    `changed`: in what its ancestors were made otherwise (`lake.versions.recipes.changed_on_the_way`).
     """
     growth = manifest.statistics.get("growth")
     if growth is None:
@@ -79,7 +79,7 @@ def _differences(growth: dict[str, Any]) -> list[str]:
 
 def nothing_new(latest: Manifest, changed: Sequence[str]) -> str:
     """Why a run that extends a dataset came to the version that is there. `changed`: keys in which its recipe differs
-    from that of the run (`lake.query.diff.recipe_changes`)."""
+    from that of the run (`lake.versions.recipes.recipe_changes`)."""
     why = f"{latest} has all of these inputs; nothing to do"
     if not changed:
         return why

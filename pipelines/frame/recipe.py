@@ -18,10 +18,10 @@ from pydantic import Field, field_validator, model_validator
 
 from gristmill.lake.accounts.balance import Tally, total
 from gristmill.lake.accounts.receipt import StageId
-from gristmill.lake.query.diff import recipe_changes
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.form import FORMS, Form
 from gristmill.lake.versions.manifest import Draft, Manifest, VersionRef, run_key
+from gristmill.lake.versions.recipes import recipe_changes
 from gristmill.lake.versions.versions import Versions, check_name
 from gristmill.pipelines.settings.config import BadConfig, Root, Run
 from gristmill.stages.read.inputs import ScannedInput

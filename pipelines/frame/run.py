@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gristmill.lake.accounts.receipt import NotDeterministic
-from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.store.base import Store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_guard import guarded_list
 from gristmill.lake.versions.growth import Growth, move_base, plan_growth
 from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Draft, Manifest
+from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.versions import CommitConflict, Versions
 from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report

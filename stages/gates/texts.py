@@ -6,14 +6,48 @@ What a training record says and what an evaluation record says are read here ali
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gristmill.filters.overlap import Texts
+from gristmill.filters.text.docs import Docs
 from gristmill.model.processing.segments import Segment
 from gristmill.stages.text.instruct import parts_of
 
 _SYSTEM, _END = "<|system|>", "<|end|>"
+
+
+class Samples(Docs):
+    """Samples as documents: their texts without special tokens, of which prompts are compared by themselves too."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text", "parts")
+
+    def __init__(self, texts: Texts, sizes: pa.Array) -> None:
+        super().__init__(texts.wholes)
+        self._excerpts, self._sizes = texts.excerpts, sizes
+
+    @classmethod
+    def of(cls, rows: pa.RecordBatch) -> Self:
+        """Those of a table with `columns`."""
+        return cls(texts_of(rows, samples=True), pc.binary_length(rows["text"]))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A batch of no samples."""
+        texts = pa.array([], pa.string())
+        return cls(Texts(texts, (texts, texts)), pa.array([], pa.int32()))
+
+    @property
+    def excerpts(self) -> tuple[pa.StringArray, ...]:
+        """The prompt of each, and prompt with answers."""
+        return self._excerpts
+
+    @property
+    def sizes(self) -> pa.Array:
+        """Bytes of each sample as it is stored, UTF-8."""
+        return self._sizes
 
 
 def texts_of(batch: pa.RecordBatch, samples: bool) -> Texts:

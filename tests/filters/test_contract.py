@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from gristmill.filters.base import Filter, above, below, first_reason
 from gristmill.filters.c4 import C4Quality
 from gristmill.filters.datatrove_filter import DatatroveFilter
+from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.language import LanguageFilter
@@ -30,6 +32,7 @@ FILTERS: list[Filter[Docs]] = [
     UrlRules(),
     Rights(),
     DatatroveFilter("GopherQualityFilter"),
+    Decontaminate((str(Path(__file__).parent / "millers.jsonl"),)),
 ]
 
 GOOD = "The miller took the grain that we brought to the mill, and ground it with a stone of granite. " * 5
@@ -49,15 +52,9 @@ every_filter = pytest.mark.parametrize("filter_", FILTERS, ids=lambda filter_: f
 
 
 def test_every_filter_of_a_pipeline_is_in_the_table() -> None:
-    every = {
-        "url": {},
-        "rights": {},
-        "gopher_repetition": {},
-        "c4_quality": {},
-        "fineweb_quality": {},
-        "language_quality": {},
-    }
-    recipe = WebRecipe.model_validate({**every, "datatrove": {"filter": "FineWebQualityFilter"}})
+    off = ("url", "rights", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality")
+    named = {"datatrove": {"filter": "FineWebQualityFilter"}, "decontaminate": {"benchmarks": ["millers.jsonl"]}}
+    recipe = WebRecipe.model_validate({**{name: {} for name in off}, **named})
     assert {type(filter_) for filter_ in recipe.screen.filters} == {type(filter_) for filter_ in FILTERS}
 
 

@@ -13,7 +13,8 @@ from gristmill.lake.query import diff as diffing
 from gristmill.lake.query.diff import diff
 from gristmill.lake.store import objects
 from gristmill.lake.store.base import Store
-from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.manifest import FunnelRow, Manifest
+from gristmill.lake.versions.recipes import recipe_changes, settings_that_differ
 
 
 @pytest.fixture
@@ -82,3 +83,32 @@ def test_diff_skips_shared_objects(store: Store, first: Manifest, monkeypatch: p
     assert (result.records.both, result.kept.both, result.kept.only_a) == (20, 15, 1)
     assert ("quality", "quality.too_few_words", 1, 2) in result.funnel
     assert diff(store, first, first).changes == ()
+
+
+def test_funnels_stand_side_by_side_in_the_order_of_both(store: Store, first: Manifest) -> None:
+    rows = tuple(
+        FunnelRow(stage=stage, received=n, passed=n - sum(dropped.values()), dropped=dropped)
+        for stage, n, dropped in (("read", 9, {"read.a": 1}), ("new", 8, {"new.b": 2}), ("quality", 6, {}))
+    )
+    before = first.model_copy(update={"funnel": (rows[0], rows[2]), "recipe": {"quality": {"n": 1}, "new": None}})
+    after = first.model_copy(update={"funnel": rows, "recipe": {"quality": {"n": 2}, "new": {"most": 3}}})
+    result = diff(store, before, after)
+    assert [(s.stage, s.passed, s.reasons, s.settings) for s in result.side_by_side] == [
+        ("read", (8, 8), (("read.a", 1, 1),), ()),
+        ("new", (None, 6), (("new.b", 0, 2),), ()),
+        ("quality", (6, 6), (), (("n", 1, 2),)),
+    ]
+    assert result.received == (first.received.count,) * 2
+    back = diff(store, after, before)
+    assert [s.stage for s in back.side_by_side] == ["read", "new", "quality"]
+    assert [s.passed for s in back.side_by_side] == [(8, 8), (6, None), (6, 6)]
+
+
+def test_a_section_that_is_off_is_one_difference() -> None:
+    off, on = {"a": None, "b": {"c": 1, "d": [2]}}, {"a": {"x": 1, "y": 2}, "b": {"c": 1, "d": [3]}, "e": 5}
+    assert settings_that_differ(off, on) == (
+        ("a", None, {"x": 1, "y": 2}),
+        ("b.d", [2], [3]),
+        ("e", None, 5),
+    )
+    assert recipe_changes(off, on) == ("a", "a.x", "a.y", "b.d", "e")

@@ -14,12 +14,12 @@ import web
 
 from gristmill import lake
 from gristmill.filters.signatures.minhash import words
-from gristmill.lake.query.diff import changed_on_the_way
 from gristmill.lake.query.query import describe
 from gristmill.lake.query.why import why
 from gristmill.lake.store.objects import put_table, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
+from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.command import main
 from gristmill.pipelines.frame.growth import growth_report
