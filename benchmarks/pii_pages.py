@@ -78,7 +78,7 @@ def _documents(data: Path) -> Iterator[Document]:
 def _of_crawl(path: Path) -> Iterator[Document]:
     with path.open("rb") as stream:
         for record in ArchiveIterator(stream, auto_decode="all"):
-            url = record.headers.get("WARC-Target-URI", "")
+            url = record.headers.get("WARC-Target-URI") or ""
             if record.record_type == WarcRecordType.conversion:
                 yield Document(path.name, url, record.reader.read().decode("utf-8", "replace"))
             elif record.record_type == WarcRecordType.response and record.http_headers is not None:
@@ -115,7 +115,7 @@ def span_digest(text: str) -> str:
 
 @dataclass(frozen=True)
 class Score:
-    """Of one kind. `covered`: marks that lie wholly within what was found; `right`: finds that meet a mark of their kind;
+    """Of one kind. `covered`: marks that lie wholly within a find; `right`: finds that meet a mark of their kind;
     `exact`: finds with a mark's very ends."""
 
     marks: int
@@ -151,7 +151,11 @@ def scores(
             count["marks"] += 1
             count["covered"] += any(s <= mark.start and mark.end <= e and kind == k for s, e, k in finds)
         for start, end, kind in finds:
-            met = [m for m in own if start < m.end and m.start < end and kind in (m.kind, m.kind.removeprefix("disguised_"))]
+            met = [
+                m
+                for m in own
+                if start < m.end and m.start < end and kind in (m.kind, m.kind.removeprefix("disguised_"))
+            ]
             count = counts.setdefault(met[0].kind if met else kind, Counter())
             count["finds"] += 1
             count["right"] += bool(met)
