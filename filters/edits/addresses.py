@@ -21,12 +21,14 @@ _DOMAIN = re.compile(
 _FILE_TYPE = re.compile(
     "avif|bmp|css|gif|heic|html?|ico|jpe?g|js|json|mp[34]|pdf|php|png|svg|tiff?|ts|webp", re.IGNORECASE
 )
+_AT_SIGN = r"\ ?[\[({]\ ?(?:at|AT|At)\ ?[\])}]\ ?"  # (at) [at] { at }
 _DOT = r"(?:\.|\ ?[\[({]\ ?(?:dot|DOT|Dot|punkt)\ ?[\])}]\ ?|\ (?:dot|DOT)\ )"
+_SPOKEN_ENDS = "com|org|net|edu|gov|info|io|eu|de|uk|ch|fr|nl|pl|cz|es|pt|se|dk|fi|ru|jp|cn|br|ca|au|nz"
+"""Top-level domains that end an address in words: others are words themselves, as in `look at the dot on the i`."""
 _DISGUISED = re.compile(
-    rf"""(?<![{_LETTER}._%+-])[{_LETTER}][{_LETTER}._%+-]{{1,63}}
-    (?: \ ?[\[({{]\ ?(?:at|AT|At)\ ?[\])}}]\ ?                       # (at) [at] {{at}}
-        [{_LETTER}-]{{1,63}}(?:{_DOT}[{_LETTER}-]{{2,63}}){{0,3}}{_DOT}[A-Za-z]{{2,24}}
-      | \ (?:at|AT)\ [{_LETTER}-]{{1,63}}(?:\ (?:dot|DOT)\ [{_LETTER}-]{{2,63}}){{0,3}}\ (?:dot|DOT)\ [A-Za-z]{{2,24}}
+    rf"""(?<![{_LETTER}._%+-])[{_LETTER}][{_LETTER}._%+-]{{1,63}}(?:
+        {_AT_SIGN}[{_LETTER}-]{{1,63}}(?:{_DOT}[{_LETTER}-]{{2,63}}){{0,3}}{_DOT}[A-Za-z]{{2,24}}
+      | \ (?:at|AT)\ [{_LETTER}-]{{1,63}}(?:\ (?:dot|DOT)\ [{_LETTER}-]{{2,63}}){{0,3}}\ (?:dot|DOT)\ (?:{_SPOKEN_ENDS})
     )(?![{_LETTER}])""",
     re.VERBOSE,
 )

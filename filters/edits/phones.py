@@ -15,21 +15,23 @@ from gristmill.filters.edits.accounts import Span
 
 _BLANK = " \u00a0\u202f\u200b"
 _DASH = "\\-\u2010-\u2015"
-_JOIN = rf"[{_BLANK}]?[{_DASH}/.]?[{_BLANK}]?"
-"""Between two groups of digits: a blank, a dash, slash or point, or one between blanks."""
+_JOIN = rf"(?:[{_BLANK}][{_DASH}/.]?[{_BLANK}]?|[{_DASH}/.][{_BLANK}]?)"
+"""A blank, a dash, slash or point, or one between blanks."""
+_SEPARATOR = rf"(?:\)?{_JOIN}\(?|\)?\(|\))"
+"""Between two groups of digits, never nothing: else digits could be divided in a number of ways without bound."""
 _RUN = re.compile(rf"\d(?:[{_BLANK}()/.{_DASH}]{{0,3}}\d){{5,}}")
 _EDGE = rf"(?<![0-9A-Za-z_=#&%$€£@/+])(?<!\d[.,:{_DASH}])(?<![A-Za-z]-)"
 _END = r"(?!\d|[%€$£°]|[.,:]\d|[a-z_@=]|\ =)"
 _FORMS = re.compile(
     rf"""{_EDGE}(?:
       (?P<american>(?:\+?1[ .-]?)?(?:\([2-9]\d\d\)[ -]?|[2-9]\d\d(?P<s>[-.]))[2-9]\d\d(?(s)(?P=s)|[-.\ ])\d{{4}})
-    | (?P<abroad>(?<!\))\(?(?:\+|00)[1-9]\d{{0,3}}\)?(?:{_JOIN}\(?\d{{1,8}}\)?){{1,8}})
-    | (?P<trunk>\(?0[1-9]\d{{0,4}}\)?(?:{_JOIN}\d{{1,8}}){{1,6}})
+    | (?P<abroad>(?<!\))\(?(?:\+\d{{1,15}}|(?<!\d[{_BLANK}])00[1-9]\d{{0,12}})(?:{_SEPARATOR}\d{{1,11}}){{0,8}}\)?)
+    | (?P<trunk>(?<!\d[{_BLANK}])\(?0[1-9]?\d{{0,4}}(?:{_SEPARATOR}\d{{1,8}}){{1,6}})
     | (?P<brazilian>\(?[1-9]\d\)?\ ?9?[2-9]\d{{3}}-\d{{4}})
     ){_END}""",
     re.VERBOSE,
 )
-_OTHER = re.compile(rf"\(?\+?\d{{1,15}}\)?(?:{_JOIN}\(?\d{{1,11}}\)?){{0,7}}{_END}")
+_OTHER = re.compile(rf"\(?\+?\d{{1,15}}(?:{_SEPARATOR}\d{{1,11}}){{0,7}}\)?{_END}")
 _ANNOUNCED = re.compile(
     r"""(?:\b(?:tel|telefon\w*|telephone|t[eé]l[eé]phone|tel[eé]fono|telefone|fono|phone|fax|faks|telefax|mobile?|mobil|cell|
     celular|m[oó]vil|handy|call|ring|dial|sms|txt|whatsapp|viber|hotline|helpline|quitline|switchboard|toll[- ]free|
