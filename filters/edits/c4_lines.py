@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gristmill.filters.edits.base import Edit, Edited
 from gristmill.filters.text.docs import Docs
@@ -68,12 +67,10 @@ class C4Lines(Edit):
         stays = ruled.state == KEPT
         rows = len(docs)
         kept = np.bincount(ruled.row[stays], minlength=rows)
-        offsets = np.concatenate([[0], np.cumsum(kept)])
-        lines = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), ruled.kept)
-        joined = pc.binary_join(lines, "\n").to_pylist()
+        ends, lines = np.cumsum(kept).tolist(), ruled.kept.to_pylist()
         texts = [
-            new.strip() if is_asked else old  # Python's strip, as there: Arrow's knows fewer blanks
-            for new, old, is_asked in zip(joined, docs.strings, asked.tolist(), strict=True)
+            "\n".join(lines[end - n : end]).strip() if is_asked else text  # Python's strip, as there
+            for n, end, text, is_asked in zip(kept.tolist(), ends, docs.strings, asked.tolist(), strict=True)
         ]
         gone = np.bincount(ruled.row[~stays], minlength=rows).astype(np.int64)
         return Edited(pa.array(texts, pa.string()), pa.record_batch([pa.array(gone)], names=list(self.counted)))

@@ -89,13 +89,14 @@ class Pii(Edit):
             spans = personal(text, self.kinds)
             for span in spans:
                 counts[counted.index(span.kind), row] += 1
-            texts.append(_replaced(text, spans) if spans else text)
+            texts.append(replaced(text, spans))
         return Edited(
             pa.array(texts, pa.string()), pa.record_batch([pa.array(row) for row in counts], names=list(counted))
         )
 
 
-def _replaced(text: str, spans: list[Personal]) -> str:
+def replaced(text: str, spans: list[Personal]) -> str:
+    """The text with a placeholder in place of each of these spans, which are in order."""
     parts, at = [], 0
     for span in spans:
         parts += [text[at : span.start], f"<{span.kind}>"]

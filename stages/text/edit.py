@@ -115,6 +115,6 @@ class EditTexts(Stage[ScreenPayload]):
 
 
 def _mark(edit: Edit, counts: Mapping[str, int]) -> str:
-    """What a record's mark says of an edit that changed its text: `pii: 2 email, 1 phone`."""
-    parts = [f"{n} {kind}" for kind, n in counts.items() if n]
+    """What a record's mark says of an edit that changed its text: `pii: email 2, phone 1`."""
+    parts = [f"{kind} {n}" for kind, n in counts.items() if n]
     return f"{edit.name}: {', '.join(parts) or 'within lines'}"
