@@ -38,7 +38,7 @@ _BLOCK = re.compile(
 )
 _TAG = re.compile(r"<[a-zA-Z/!][^>]*>")
 
-Found = tuple[int, int, str]
+Find = tuple[int, int, str]
 """First character, one behind the last, kind."""
 
 
@@ -136,7 +136,7 @@ class Score:
 
 
 def scores(
-    texts: Iterable[Document], marks: Mapping[str, tuple[Mark, ...]], find: Callable[[str], Iterable[Found]]
+    texts: Iterable[Document], marks: Mapping[str, tuple[Mark, ...]], find: Callable[[str], Iterable[Find]]
 ) -> dict[str, Score]:
     """By kind, over the texts that were read. Of disguised e-mail addresses finds are those of e-mail."""
     counts: dict[str, Counter[str]] = {}

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 _BLANK = "[ \u00a0\u202f-]"
-_CARD = re.compile(rf"(?<![\w.,/=#&$€£@+:-])\d(?:{_BLANK}?\d){{12,18}}(?![\w@]|[.,/:-]\d)")
+_CARD = re.compile(rf"\d(?:{_BLANK}?\d){{12,}}(?![\w@]|[.,/:-]\d)")
+_NOT_BEFORE_CARD = re.compile(r"[\w.,/=#&$€£@+:-]")
 _CARD_GROUPS = frozenset(
     [(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 3, 3, 3), *((n,) for n in range(14, 20))]
 )
@@ -29,7 +30,7 @@ _ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
     (6759, 6763, (16, 18, 19)),
 )
 """First and last prefix, and lengths: ISO/IEC 7812 issuers as their own documentation for merchants has them."""
-_IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?=[\s\u00a0-]?[0-9A-Z])")
+_IBAN = re.compile(r"[A-Z]{2}\d{2}(?=[\s\u00a0-]?[0-9A-Z])")
 _IBAN_LENGTHS = {
     country: length
     for length, countries in {
@@ -71,6 +72,8 @@ def luhn(number: str) -> bool:
 def cards(text: str) -> Iterator[Span]:
     """Numbers of payment cards: grouped as on cards or not at all, of an issuer, with its length and check digit."""
     for match in _CARD.finditer(text):
+        if match.start() and _NOT_BEFORE_CARD.match(text, match.start() - 1):
+            continue
         groups = re.split(_BLANK, match[0])
         if tuple(map(len, groups)) in _CARD_GROUPS and _is_issued("".join(groups)) and luhn(match[0]):
             yield match.span()
@@ -86,6 +89,8 @@ def _is_issued(digits: str) -> bool:
 def ibans(text: str) -> Iterator[Span]:
     """IBANs: of a country, with its length, and a remainder of 1 by 97 (ISO 13616). Single blanks may divide them."""
     for match in _IBAN.finditer(text):
+        if match.start() and text[match.start() - 1].isalnum() and text[match.start() - 1].isascii():
+            continue
         length = _IBAN_LENGTHS.get(text[match.start() : match.start() + 2])
         end = length and _end_of(text, match.start(), length)
         if end and _remainder(text[match.start() : end]) == 1:

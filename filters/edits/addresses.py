@@ -32,10 +32,13 @@ _DISGUISED = re.compile(
     )(?![{_LETTER}])""",
     re.VERBOSE,
 )
-_AT = re.compile(r"[\[({] ?(?:at|AT|At) ?[\])}]| (?:at|AT) [^ ]{1,63} (?:dot|DOT) ")
-_BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_IPV4 = re.compile(rf"(?<![\w.,+@-]){_BYTE}(?:\.{_BYTE}){{3}}(?![\w@]|[.,-]\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+# Patterns begin with a class of characters, since `re` then skips to the next of them; edges are looked at afterwards.
+_BRACKETED_AT = re.compile(r"[\[({] ?(?:at|AT|At) ?[\])}]")
+_SPOKEN_DOT = re.compile(r" (?:dot|DOT) ")
+_IPV4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w@]|[.,-]\d)")
+_NOT_BEFORE_IPV4 = re.compile(r"[\w.,+@-]")
+_IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+_NOT_BEFORE_IPV6 = re.compile(r"[\w:.]")
 _NOT_ADDRESS = re.compile(
     r"(?:\bv|\bver|\bversions?|\brelease|\bbuild|\bfirmware|\bdriver|\bkernel|\bOID|\bsection|\bchapter|§|[^:/]/)[.:]?\s?\Z",
     re.IGNORECASE,
@@ -54,9 +57,9 @@ def emails(text: str) -> Iterator[Span]:
         if span is not None:
             yield span
         at = text.find("@", at + 1)
-    for match in _AT.finditer(text):
-        # The name begins before what disguises it, so the search begins a name's length before.
-        start = max(0, match.start() - _LOCAL_CHARS - 2)
+    for match in (*_BRACKETED_AT.finditer(text), *_SPOKEN_DOT.finditer(text)):
+        # The name begins before what disguises it, so the search begins two names' lengths before.
+        start = max(0, match.start() - 2 * _LOCAL_CHARS)
         for disguised in _DISGUISED.finditer(text, start, match.end() + 260):
             if disguised.start() <= match.start() < disguised.end():
                 yield disguised.span()
@@ -84,16 +87,16 @@ def ips(text: str) -> Iterator[Span]:
     """Addresses of the Internet, of version 4 and 6: public ones, which may be somebody's; private and reserved ones
     are no data of a person. Not version numbers, where the word before them or four single digits say so."""
     for match in _IPV4.finditer(text):
+        if match.start() and _NOT_BEFORE_IPV4.match(text, match.start() - 1):
+            continue
         before = text[max(0, match.start() - _BEFORE) : match.start()]
-        if (
-            max(map(len, match[0].split("."))) > 1
-            and _is_public(_without_zeros(match[0]))
-            and not _NOT_ADDRESS.search(before)
-        ):
+        is_version = max(map(len, match[0].split("."))) == 1 or _NOT_ADDRESS.search(before)
+        if not is_version and _is_public(_without_zeros(match[0])):
             yield match.span()
     for match in _IPV6.finditer(text):
         address = match[0].rstrip(":")
-        if _is_public(address):
+        is_inside = match.start() and _NOT_BEFORE_IPV6.match(text, match.start() - 1)
+        if not is_inside and _is_public(address):
             yield match.start(), match.start() + len(address)
 
 
