@@ -43,7 +43,7 @@ _LOCAL = re.compile(r"[2-9]\d\d-\d{4}")
 _BEHIND = re.compile(r"\W{0,3}(?:phone|tel|fax|voice|mobile|cell)\b", re.IGNORECASE)
 _AFTER_ANOTHER = re.compile(r"\s?(?:[,;/|&、]|\b(?:or|and|und|oder|ou|et|o|y|e)\b)?\s?\Z")
 _DATE = re.compile(
-    rf"""(?:\d\d?(?P<d>[./{_DASH}\ ])\d\d?(?P=d)(?:19|20)\d\d | (?:19|20)\d\d(?P<y>[./{_DASH}])\d\d?(?P=y)\d\d?
+    rf"""(?:\d\d?(?P<d>[./{_DASH}\ ])\d\d?(?P=d)(?:19|20)\d\d | 0?(?:19|20)\d\d(?P<y>[./{_DASH}])\d\d?(?P=y)\d\d?
     | \d\d?[./]\d\d?[./]\d\d(?![ ./{_DASH}]?\d\d[ ./{_DASH}]\d\d) | \d\d?\.\d\d[{_BLANK}]?[{_DASH}])""",
     re.VERBOSE,
 )
