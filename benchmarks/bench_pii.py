@@ -2,8 +2,8 @@
 
 Speed: e-mail and IP addresses, which are all that datatrove's formatter knows, on the texts on which both come to the
 same text; on the others the rules differ by intent (a name such as `@ann@mastodon.example` is no e-mail address, nor is
-`logo@2x.png`; `ann (at) mail.example` is one), and they are counted. Recall and precision: against marks that people's
-eyes set on real texts (pii_pages.py), where these lie beside the checkout.
+`logo@2x.png`; `ann (at) mail.example` is one), and they are counted. Recall and precision: against marks that were set
+by reading real texts (pii_pages.py), where these lie beside the checkout.
 """
 
 from __future__ import annotations
@@ -39,19 +39,7 @@ def by_gristmill(texts: list[str], edit: Pii) -> list[str]:
 def generated() -> list[str]:
     """Prose with an address here and there."""
     rng = random.Random(0)
-    words = [
-        "the",
-        "miller",
-        "took",
-        "8.8.4.14",
-        "grain",
-        "ann.lee@mail.example",
-        "to",
-        "3.14",
-        "mill",
-        "(2019)",
-        "@ann",
-    ]
+    words = ["the", "miller", "took", "8.8.4.14", "grain", "ann.lee@mail.example", "to", "3.14", "(2019)", "@ann"]
     return [" ".join(rng.choices(words, k=300)) for _ in range(20)]
 
 
@@ -64,8 +52,8 @@ def run(tiny: bool) -> Report:
     """The report; `tiny` on generated texts, without marks."""
     real = [] if tiny else list(documents(SHARED))
     texts = [document.text for document in real] or generated()
-    pairs = zip(texts, by_datatrove(texts), by_gristmill(texts, Pii(kinds=BOTH)), strict=True)
-    same = [text for text, theirs, ours in pairs if theirs == ours]
+    results = zip(texts, by_datatrove(texts), by_gristmill(texts, Pii(kinds=BOTH)), strict=True)
+    same = [text for text, by_peer, by_us in results if by_peer == by_us]
     times = contest(
         {
             "datatrove": Arm(lambda: by_datatrove(same)),

@@ -21,6 +21,7 @@ _DOMAIN = re.compile(
 _FILE_TYPE = re.compile(
     "avif|bmp|css|gif|heic|html?|ico|jpe?g|js|json|mp[34]|pdf|php|png|svg|tiff?|ts|webp", re.IGNORECASE
 )
+_PATH = re.compile(r":\S")  # of git@host:path
 _AT_SIGN = r"\ ?[\[({]\ ?(?:at|AT|At)\ ?[\])}]\ ?"  # (at) [at] { at }
 _DOT = r"(?:\.|\ ?[\[({]\ ?(?:dot|DOT|Dot|punkt)\ ?[\])}]\ ?|\ (?:dot|DOT)\ )"
 _SPOKEN_ENDS = "com|org|net|edu|gov|info|io|eu|de|uk|ch|fr|nl|pl|cz|es|pt|se|dk|fi|ru|jp|cn|br|ca|au|nz"
@@ -74,13 +75,9 @@ def _email_at(text: str, at: int) -> Span | None:
     domain = _DOMAIN.match(text, at + 1)
     if not name or len(name) > _LOCAL_CHARS or name.endswith(".") or domain is None:
         return None
-    before = text[max(0, start - 3) : start]
-    if _FILE_TYPE.fullmatch(domain[1]) or before.endswith(("@", "//", "/")) or "//" in before:
-        return None
-    behind = text[domain.end() : domain.end() + 2]
-    if behind.startswith(":") and not behind[1:].isspace() and behind[1:]:
-        return None
-    return start, domain.end()
+    is_file = _FILE_TYPE.fullmatch(domain[1]) or _PATH.match(text, domain.end())
+    is_login = text[max(0, start - 2) : start].endswith(("@", "//"))
+    return None if is_file or is_login else (start, domain.end())
 
 
 def ips(text: str) -> Iterator[Span]:

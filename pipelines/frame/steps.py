@@ -41,8 +41,8 @@ NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Screening(Step):
-    """Filters over every chunk, each with a table of verdicts. `title`: what the progress calls
-    it, where a flow has several."""
+    """Filters over every chunk, each with a table of verdicts. `title`: what the progress calls it, where a flow has
+    several."""
 
     screen: Screen[Any]
     title: str = "screen"
