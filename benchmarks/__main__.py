@@ -20,6 +20,7 @@ from benchmarks.harness import Differ, Figure, Report, measured, measured_alone
 NAMES = (
     "gopher",
     "decontaminate",
+    "pii",
     "containers",
     "extraction",
     "ledger",

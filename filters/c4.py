@@ -1,8 +1,9 @@
 """C4's rules with datatrove's decisions: pages of lorem ipsum, of code, of too few sentences once bad lines are gone.
 
 datatrove's `C4QualityFilter` also rewrites the text: lines without terminal punctuation, with javascript or policies
-go, citation marks too. A filter of ours never edits, so this one counts as if those lines were gone. Sentences are
-spaCy's, so documents in other languages are kept, with null measures. None switches a test off.
+go, citation marks too. A filter never edits, so this one counts as if those lines were gone; `c4_lines` takes them away
+(filters/edits/c4_lines.py). Sentences are spaCy's, so documents in other languages are kept, with null measures. None
+switches a test off.
 Source: Raffel et al. 2020, arXiv 1910.10683, 2.2; datatrove 0.10.1, pipeline/filters/c4_filters.py.
 """
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 
+from gristmill.filters.edits.accounts import luhn
+
 _USERINFO = re.compile(r"(?<=://)[^/\s@?#]{1,256}@")
 _QUERY = re.compile(r"(\bhttps?://[^\s?#]*)([?#]\S+)?|\?[^\s?=]{1,256}=[^\s]*")
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[\w-]{2,63}")
@@ -32,7 +34,7 @@ def redact(value: str, max_chars: int = 80) -> str:
     value = _QUERY.sub(_without_query, value)
     value = _EMAIL.sub("<email>", value)
     value = _IPV4.sub("<ip>", value)
-    value = _CARD.sub(lambda match: "<card>" if _luhn(match[0]) else match[0], value)
+    value = _CARD.sub(lambda match: "<card>" if luhn(match[0]) else match[0], value)
     value = _PHONE.sub(lambda match: match[0] if _NOT_PHONE.fullmatch(match[0]) else "<phone>", value)
     return value if len(value) <= max_chars else value[: max_chars - 1] + "…"
 
@@ -40,10 +42,3 @@ def redact(value: str, max_chars: int = 80) -> str:
 def _without_query(match: re.Match[str]) -> str:
     # A URL without a query matches too: searching it again from each place inside would be quadratic.
     return match[0] if match[1] and not match[2] else f"{match[1] or ''}?<query>"
-
-
-def _luhn(number: str) -> bool:
-    """The check digit of ISO/IEC 7812-1, annex B."""
-    digits = [int(char) for char in number if char.isdigit()]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

@@ -1,8 +1,8 @@
 """The web pipeline: crawls in, an accounted, versioned dataset of clean text out.
 
-scan (input side of the balance) -> extract (read + HTML to text) -> screen (language, Gopher quality) -> exact
-duplicates -> repeated paragraphs -> near duplicates -> shards -> ledger. Leaves of the recipe stand beside the stages
-that use them; `conf/web.yaml` has each key with its default.
+scan (input side of the balance) -> extract (read + HTML to text) -> screen (language, Gopher quality) -> edits (C4's
+lines, personal data; off by default) -> exact duplicates -> repeated paragraphs -> near duplicates -> shards -> ledger.
+Leaves of the recipe stand beside the stages that use them; `conf/web.yaml` has each key with its default.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
 from gristmill.filters.datatrove_filter import DatatroveFilter
 from gristmill.filters.decontaminate import Decontaminate
+from gristmill.filters.edits.c4_lines import C4Lines
+from gristmill.filters.edits.pii import Pii
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
 from gristmill.filters.language import LanguageFilter
@@ -32,7 +34,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
+from gristmill.pipelines.frame.steps import Editing, ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import WriteShards
@@ -41,6 +43,7 @@ from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.declared import DeclaredFields
+from gristmill.stages.text.edit import EditTexts
 from gristmill.stages.text.extract import Extract, WriteDeclared
 from gristmill.stages.text.screen import Screen
 
@@ -53,6 +56,8 @@ _LATER = (
     "language_quality",
     "datatrove",
     "decontaminate",
+    "c4_lines",
+    "pii",
 )
 
 
@@ -64,7 +69,7 @@ NO_PAGE = (
 
 
 class WebRecipe(RecordRecipe):
-    """What decides the data. Every key whose value is a filter is one, in the order of the keys.
+    """What decides the data. Every key whose value is a filter or an edit is one, in the order of the keys.
 
     `survivor`: measures by which the best of near duplicates is chosen; the first that differs decides, the greater is
     better, with `-` before a name the smaller. `min_similarity`: estimated Jaccard similarity to a survivor from which
@@ -86,6 +91,8 @@ class WebRecipe(RecordRecipe):
     language_quality: LanguageQuality | None = None
     datatrove: DatatroveFilter | None = None
     decontaminate: Decontaminate | None = None
+    c4_lines: C4Lines | None = None
+    pii: Pii | None = None
     exact: Exact = Exact()
     paragraphs: Paragraphs | None = None
     minhash: MinHash | None = MinHash()
@@ -96,7 +103,10 @@ class WebRecipe(RecordRecipe):
     @property
     def flow(self) -> Flow:
         """From a page to a document, in order."""
-        steps: list[Step] = [Screening(self.screen), ExactDuplicates(self.exact)]
+        steps: list[Step] = [Screening(self.screen)]
+        if edits := tuple(edit for edit in (self.c4_lines, self.pii) if edit is not None):
+            steps.append(Editing(EditTexts(edits)))
+        steps.append(ExactDuplicates(self.exact))
         if self.paragraphs is not None:
             steps.append(RepeatedParagraphs(self.paragraphs))
         if self.minhash is not None:

@@ -6,10 +6,10 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from record_flows import BLOCKED, HOSTS, PARAGRAPHS, STEPS, Line
+from record_flows import BLOCKED, HOSTS, PARAGRAPHS, STEPS, Line, is_last, unmarked
 
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.identity import record_id
@@ -19,11 +19,17 @@ from gristmill.pipelines.frame.recipe import BuildContext
 
 @dataclass(frozen=True)
 class Doc:
-    """A record as plain values."""
+    """A record as plain values. rewritten: its text since an edit; None: as it came."""
 
     input: str
     ordinal: int
     line: Line
+    rewritten: str | None = None
+
+    @property
+    def text(self) -> str:
+        """As it is now."""
+        return self.line.text if self.rewritten is None else self.rewritten
 
     @property
     def id(self) -> str:
@@ -35,7 +41,7 @@ class Doc:
     def paragraphs(self) -> list[tuple[str, str, int]]:
         """(host, as compared, bytes) of each."""
         host = HOSTS[self.line.host]
-        return [(host, re.sub(r"\W", "", p), len(p)) for p in self.line.text.split("\n")]
+        return [(host, re.sub(r"\W", "", p), len(p)) for p in self.text.split("\n")]
 
 
 @dataclass
@@ -56,9 +62,12 @@ class Reference:
     def _long(self, docs: Sequence[Doc]) -> list[Doc]:
         return [doc for doc in docs if doc.line.body != 0]
 
+    def _unmark(self, docs: Sequence[Doc]) -> list[Doc]:
+        return [replace(doc, rewritten=unmarked(doc.text)) for doc in docs if not is_last(doc.text)]
+
     def _exact(self, docs: Sequence[Doc]) -> list[Doc]:
-        left = _first_of_each(docs, lambda doc: doc.line.text, self.texts)
-        self.texts |= {doc.line.text for doc in left}
+        left = _first_of_each(docs, lambda doc: doc.text, self.texts)
+        self.texts |= {doc.text for doc in left}
         return left
 
     def _paragraphs(self, docs: Sequence[Doc]) -> list[Doc]:
@@ -81,7 +90,7 @@ class Reference:
 
 
 def _words(doc: Doc) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", doc.line.text))
+    return tuple(re.findall(r"\w+", doc.text))
 
 
 def _first_of_each(docs: Sequence[Doc], key: Any, known: set[Any]) -> list[Doc]:

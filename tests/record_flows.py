@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.filters.base import Filter, below, first_reason
+from gristmill.filters.edits.base import Edit, Edited
 from gristmill.filters.signatures.minhash import MinHash
 from gristmill.filters.text.docs import Docs
 from gristmill.lake.takedown.suppress import Suppression
@@ -27,7 +28,13 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
+from gristmill.pipelines.frame.steps import (
+    Editing,
+    ExactDuplicates,
+    NearDuplicates,
+    RepeatedParagraphs,
+    Screening,
+)
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import SCHEMA, WriteShards
 from gristmill.stages.dedup.exact import Exact
@@ -38,12 +45,15 @@ from gristmill.stages.read.inputs import ScannedInput, scan_inputs
 from gristmill.stages.read.listing import Listing
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
+from gristmill.stages.text.edit import EditTexts
 from gristmill.stages.text.extract import Extract
 from gristmill.stages.text.screen import Screen
 
 HOSTS = ("one.example", "two.example", "three.example")
 BLOCKED, FORGOTTEN = HOSTS[0], HOSTS[1]
 WORDS, FOOTERS = 40, 2
+LAST = 5
+"""The last body, of which an edit leaves nothing."""
 SCAN = Scan(chunk_records=4)  # several chunks, though the files are tiny
 
 
@@ -111,6 +121,36 @@ class Long(Filter[Docs]):
 
 
 @dataclass(frozen=True)
+class Unmark(Edit):
+    """Takes the punctuation from marked bodies, so that there are exact duplicates that were none, and all of its text
+    from the last body."""
+
+    name: ClassVar[str] = "unmark"
+    VERSION: ClassVar[int] = 1
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return ("commas",)
+
+    def edit(self, docs: Docs) -> Edited:
+        commas = pa.array([text.count(",") for text in docs.strings], pa.int64())
+        return Edited(
+            pa.array(["" if is_last(text) else unmarked(text) for text in docs.strings], pa.string()),
+            pa.record_batch([commas], names=["commas"]),
+        )
+
+
+def unmarked(text: str) -> str:
+    """The text without punctuation."""
+    return text.replace(",", "")
+
+
+def is_last(text: str) -> bool:
+    """Whether it is of the last body."""
+    return text.startswith(f"body{_letters(LAST)}")
+
+
+@dataclass(frozen=True)
 class WritePlain(WriteShards):
     """Shards without what only a language filter knows."""
 
@@ -124,6 +164,7 @@ PARAGRAPHS = Paragraphs(min_documents=3, max_repeated=0.05)
 STEPS: dict[str, Step] = {
     "blocklist": Screening(Screen((Blocklist(),), Docs), "screen hosts"),
     "long": Screening(Screen((Long(),), Docs)),
+    "unmark": Editing(EditTexts((Unmark(),))),
     "exact": ExactDuplicates(Exact()),
     "paragraphs": RepeatedParagraphs(PARAGRAPHS),
     "minhash": NearDuplicates(Sign(MINHASH), GatherSignatures(4, 4), Gather(signatures=True), SelectSurvivors()),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from gristmill.filters.edits.pii import personal, replaced
 from gristmill.lake.query.sampling import MEDIA, SampledRecord
 from gristmill.orchestration.report.html import Content, Html, element, foreign, joined
 from gristmill.orchestration.report.media import Room, clip_figure, image_figure, mel_figure, picture
@@ -36,17 +37,19 @@ def kept(subject: Subject, room: Room) -> Html:
 
 
 def refused(subject: Subject, room: Room) -> Html:
-    """Records that went, by reason, with the value that decided."""
+    """Records that went, by reason, with the value that decided. Reports are passed on, and what went was never to be
+    shipped: personal data in it is shown as placeholders, whether or not the recipe has such an edit."""
     groups = list[Html]()
     for reason, records in subject.refused.items():
-        drawn = side_by_side([_record(record, record.fate, room) for record in records], "examples")
+        drawn = side_by_side([_record(record, record.fate, room, masked=True) for record in records], "examples")
         groups.append(folded(name(reason), drawn, open_=len(groups) < UNFOLDED))
     notes = "Of the most frequent reasons, with the value that decided. Texts stay in the lake for a while only."
     return section("Examples of what went", *groups, note=notes)
 
 
-def _record(record: SampledRecord, fate: str, room: Room, children: str | None = None) -> Html:
-    """`children`: the column with the samples of a problem, as the version's form names it."""
+def _record(record: SampledRecord, fate: str, room: Room, children: str | None = None, masked: bool = False) -> Html:
+    """`children`: the column with the samples of a problem, as the version's form names it. `masked`: with placeholders
+    for personal data."""
     about: dict[str, Content] = {}
     if record.value is not None:
         about["value"] = element("strong", name(record.value))
@@ -58,16 +61,19 @@ def _record(record: SampledRecord, fate: str, room: Room, children: str | None =
     if record.place is not None:
         about["from"] = name(where(record.place))
     head = element("h4", element("code", record.id or "no id"))
-    body = _text(record)
+    body = _text(record, masked)
     media = _media(record.fields.get(MEDIA) or (), record.id or "a record", room)
     family = _family(record.fields.get(children) or ()) if children is not None else NOTHING
     return element("div", head, facts(about), body, media, family, class_=f"example {fate}")
 
 
-def _text(record: SampledRecord) -> Html:
+def _text(record: SampledRecord, masked: bool) -> Html:
     if record.text is None:
         return element("p", f"No text: {record.why_no_text}.", class_="dim")
-    return pieces([(text, learned) for text, learned in pieces_of(record)])
+    parts = [(text, learned) for text, learned in pieces_of(record)]
+    if masked:
+        parts = [(replaced(text, personal(text)), learned) for text, learned in parts]
+    return pieces(parts)
 
 
 def pieces(parts: Sequence[tuple[str, bool | None]], most: int = CUT) -> Html:

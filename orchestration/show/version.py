@@ -157,6 +157,9 @@ def draw_statistics(console: Console, m: Manifest) -> None:
     if "text bytes" in numbers:
         numbers["text bytes"] += f" ({decimal(m.statistics['text_bytes'])})"
     draw_facts(console, numbers)
+    if edits := m.statistics.get("edits"):
+        heading(console, "Edits of texts")
+        draw_facts(console, {name: f"{n:,}" for name, n in edits.items()})
     if parts := m.statistics.get("parts"):
         heading(console, "Parts, in parameters")
         draw_histogram(console, list(parts.items()))

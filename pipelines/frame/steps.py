@@ -1,4 +1,4 @@
-"""The steps that pipelines over records are made of: filters, exact duplicates, repeated paragraphs, near duplicates.
+"""The steps that pipelines over records are made of: filters, edits, duplicates, repeated paragraphs, near duplicates.
 
 Each may stand anywhere in a flow, and is left out by leaving it out. Cheap steps that drop much belong first; a filter
 that stands behind a comparison is run anew where the comparison came out otherwise.
@@ -7,6 +7,7 @@ that stands behind a comparison is run anew where the comparison came out otherw
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,13 +23,14 @@ from gristmill.stages.clusters.clusters import Clusters, cluster_works
 from gristmill.stages.clusters.divergence import current
 from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.clusters.sizes import ClusterSizes, cluster_size_works, cluster_statistics
-from gristmill.stages.core.records import Chunk
+from gristmill.stages.core.records import Chunk, Edited
 from gristmill.stages.core.work import Stage
 from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.near.gather import Gather, gather
 from gristmill.stages.near.link import Link, MergeForests, link
 from gristmill.stages.near.minhash import GatherSignatures, gather_signatures_works, sign_work
+from gristmill.stages.text.edit import EditTexts
 from gristmill.stages.text.screen import Screen, screen_works
 
 log = logging.getLogger("gristmill")
@@ -39,8 +41,8 @@ NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Screening(Step):
-    """Filters over every chunk, each with a table of verdicts; no text is rewritten. `title`: what the progress calls
-    it, where a flow has several."""
+    """Filters over every chunk, each with a table of verdicts. `title`: what the progress calls it, where a flow has
+    several."""
 
     screen: Screen[Any]
     title: str = "screen"
@@ -60,6 +62,37 @@ class Screening(Step):
         done = run.runner.map(self.title, screen_works(self.screen, run.runner.store, state.records))
         records = state.records.judged(self.title, done, self.screen.schema.names)
         return state.after(records, done, measures=[receipt.output("screened") for receipt in done])
+
+
+@dataclass(frozen=True)
+class Editing(Step):
+    """Texts rewritten, chunk by chunk. What it counts of the texts that are left is `edits` in the statistics."""
+
+    edit: EditTexts
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.edit,)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return tuple(edit.name for edit in self.edit.edits)
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """Rewrites what is in, and drops what nothing is left of."""
+        done = run.runner.map("edit", screen_works(self.edit, run.runner.store, state.records))
+        records = state.records.judged("edit", done, self.edit.measures)
+        edits = Counter() if run.base is None else Counter(run.base.statistics.get("edits", {}))
+        for receipt in done:
+            edits.update(receipt.facts_as(Edited).edits)
+        return state.after(
+            records,
+            done,
+            measures=[receipt.output("screened") for receipt in done],
+            statistics={"edits": dict(edits)},
+        )
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """Records on their way between stages, and the one place that says which of them are still in.
 
-A chunk is consecutive records of one input. Its content is written once, by the stage that reads; filters write
-verdicts beside it, and stages that compare records of many chunks write exclusions (stages/core/exclusions.py). Texts
-are never rewritten in between. `alive` joins the three, so a stage that takes its records from here may stand anywhere
-after the reading. A verdict table has a row for each record that came to its filters: the last one alone says who
-passed.
+A chunk is consecutive records of one input. Its content is written by the stage that reads; filters write verdicts
+beside it, and stages that compare records of many chunks write exclusions (stages/core/exclusions.py). `alive` joins
+the three, so a stage that takes its records from here may stand anywhere after the reading. A verdict table has a row
+for each record that came to its filters: the last one alone says who passed. An edit (stages/text/edit.py) is the only
+stage that rewrites texts: it writes the content anew, of what it leaves in, and verdicts beside it like a filter. A
+record keeps its key, so the measures that were taken before are still its own; its content hash is that of the text
+that it has now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,6 +52,13 @@ class Passed:
 
 
 @dataclass(frozen=True)
+class Edited(Passed):
+    """Facts of a stage that rewrote what passed. `edits`: `pii.email` -> how many, in the texts that passed."""
+
+    edits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """A table of verdicts, keys and reason (null: passed), and the names of the measures that it has beside them."""
 
@@ -81,13 +90,14 @@ class Chunk:
         return cls(receipt.output(CONTENT), receipt.passed, text_bytes, tables)
 
     def judged(self, receipt: Receipt, measures: Sequence[str]) -> Chunk:
-        """After a stage that wrote verdicts on the records that were in."""
-        verdicts = Verdicts(receipt.output(VERDICTS), tuple(measures))
+        """After a stage that wrote verdicts on the records that were in, and where it edits their content anew."""
+        rewritten = any(ref.kind == CONTENT for ref in receipt.outputs)
         return replace(
             self,
+            content=receipt.output(CONTENT) if rewritten else self.content,
             tally=receipt.passed,
-            bytes=receipt.facts_as(Passed).passed_bytes,
-            verdicts=(*self.verdicts, verdicts),
+            bytes=receipt.facts_as(Edited if rewritten else Passed).passed_bytes,
+            verdicts=(*self.verdicts, Verdicts(receipt.output(VERDICTS), tuple(measures))),
         )
 
     @property

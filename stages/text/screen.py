@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.filters.base import B, Filter
+from gristmill.filters.edits.base import Edit
 from gristmill.lake.accounts import ledger
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import StageId, canonical
@@ -121,13 +122,13 @@ class Screen(Stage[ScreenPayload], Generic[B]):
         return columns
 
 
-def filter_id(filter_: Filter[Any]) -> StageId:
-    """A filter's identity, with its config as JSON will read it back: tuples become lists."""
+def filter_id(filter_: Filter[Any] | Edit) -> StageId:
+    """The identity of a filter or an edit, with its config as JSON will read it back: tuples become lists."""
     about = canonical({"name": filter_.name, "version": filter_.VERSION, "config": filter_.config()})
     return StageId.model_validate_json(about)
 
 
-def screen_works(stage: Screen[Any], store: Store, records: Records) -> list[Work[ScreenPayload]]:
+def screen_works(stage: Stage[ScreenPayload], store: Store, records: Records) -> list[Work[ScreenPayload]]:
     """One Work a chunk. Where records were excluded before, the stage itself counts what comes in."""
     if not records.exclusions:  # the same work in every run, whatever is excluded later
         return [Work(stage, chunk.digests, ScreenPayload(chunk), chunk.tally, chunk.label) for chunk in records.chunks]

@@ -89,7 +89,7 @@ def test_every_mistake_has_a_line():
         ("recipe.scan.chunk_records=0", "recipe.scan: chunk_records=0: at least 1"),
         ("recipe.scan=3", "recipe.scan: expected a section with chunk_bytes, chunk_records, found 3"),
         ("recipe.exact=3", "recipe.exact: expected a section with no keys, found 3"),
-        ("recipe=null", "recipe: expected a section with allow_empty, c4_quality, .*, found None"),
+        ("recipe=null", "recipe: expected a section with allow_empty, c4_lines, c4_quality, .*, found None"),
         ("recipe.inputs=crawl/a.warc", r"recipe.inputs: expected a list such as \[a, b\], found 'crawl/a.warc'"),
         ("recipe.inputs=[1]", "recipe.inputs.0: .*string, found 1"),
         ("recipe.extract.http_statuses=[200, ok]", "recipe.extract.http_statuses.1: .*integer.* found 'ok'"),

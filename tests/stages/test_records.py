@@ -74,6 +74,7 @@ ALIKE = [Line(host=2, page=n, body=n, marked=True) for n in range(1, 5)]
 
 @settings(max_examples=16, derandomize=True)
 @example([(["minhash", "exact", "paragraphs"], PAGES), ([], PAGES[:1]), (["exact", "minhash"], PAGES + ALIKE)], False)
+@example([(["unmark", "exact"], PAGES + ALIKE), (["exact", "unmark"], PAGES + ALIKE)], False)
 @example([(["paragraphs", "long"], PAGES), (["exact"], PAGES[:1]), (["paragraphs"], PAGES[1:2])], True)
 @given(st.lists(st.tuples(ORDERS, LINES), min_size=1, max_size=3), st.booleans())
 def test_steps_compose_in_any_order_over_any_number_of_versions(versions, forget):
@@ -114,6 +115,7 @@ def grown(
     shards = pa.concat_tables([read_table(store, ref) for ref in manifest.shards])
     assert Counter(shards["id"].to_pylist()) == Counter(row["id"] for row in rows if row["fate"] == "kept")
     assert shards["id"].to_pylist()[shards.num_rows - len(docs) :] == [doc.id for doc in docs]
+    assert shards["text"].to_pylist()[shards.num_rows - len(docs) :] == [doc.text for doc in docs]
     assert manifest.kept - (base.kept if base else Tally()) == tally_of(docs)
     check_funnel(manifest, Counter(row["reason"] for row in rows if row["reason"]), steps, forgotten)
     return manifest
