@@ -10,7 +10,7 @@ clips); the rest does not depend on it. Nothing is registered: the filters of a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -71,6 +71,11 @@ class Filter(ABC, Generic[_B]):
     def judge(self, batch: _B, /) -> pa.StringArray:
         """`rule(measure(batch))`: one entry a row, null = keep, else `<name>.<reason>`."""
         return self.rule(self.measure(batch))
+
+    def with_objects(self, read: Callable[[str], bytes]) -> Self:
+        """The filter, ready to measure, with what it needs of a lake, such as a model. `read`: sha256 in hex -> bytes of
+        that object. Most need nothing."""
+        return self
 
     def config(self) -> dict[str, Any]:
         """What decides beside name and VERSION, for the filter's identity: its fields, unless it says otherwise."""

@@ -1,23 +1,28 @@
 """The instruct pipeline: lines of instruction data in, a versioned dataset of samples out.
 
-scan -> instruct (conversation rules, tool calls, holes in code) -> exact duplicates -> shards -> ledger. One run makes
-one dataset of one form; a mixture says what several of them are worth. Refusals are a dataset like any other, with a
-share of their own.
+scan -> instruct (conversation rules, tool calls, holes in code) -> filters, where there are any -> exact duplicates ->
+shards -> ledger. One run makes one dataset of one form; a mixture says what several of them are worth. Refusals are a
+dataset like any other, with a share of their own.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from gristmill.filters.classify.filter import Quality, Toxicity
+from gristmill.filters.classify.words import ToxicWords
+from gristmill.filters.text.samples import Samples
 from gristmill.lake.versions.form import Form
 from gristmill.pipelines.frame.flow import Flow
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates
+from gristmill.pipelines.frame.steps import ExactDuplicates, Screening
 from gristmill.pipelines.settings.config import Run
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.text.instruct import Instruct, WriteSamples
+from gristmill.stages.text.screen import Screen
 
+_FILTERS = ("quality", "toxic_words", "toxicity")
 IF_NONE = (
     "not one of {records} lines is a sample: {reasons}. Is recipe.instruct.form another one, or the name of a field?"
     " Nothing was committed."
@@ -31,19 +36,31 @@ class InstructRecipe(RecordRecipe):
 
     dataset: str = "instruct"
     instruct: Instruct = Instruct()
+    quality: Quality | None = None
+    toxic_words: ToxicWords | None = None
+    toxicity: Toxicity | None = None
     exact: Exact = Exact()
     shards: WriteSamples = WriteSamples()
 
     @property
     def flow(self) -> Flow:
         """From a line to a sample, in order."""
-        return Flow(self.instruct, (ExactDuplicates(self.exact),), self.shards, IF_NONE)
+        screens = (Screening(self.screen),) if self.screen.filters else ()
+        return Flow(self.instruct, (*screens, ExactDuplicates(self.exact)), self.shards, IF_NONE)
+
+    @property
+    def screen(self) -> Screen[Samples]:
+        """All filters among the recipe's keys, in the order in which they stand there."""
+        values = [getattr(self, name) for name in _FILTERS]
+        return Screen(tuple(value for value in values if value is not None), Samples)
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """Without `extends` where it is off: a run has the key that it had before the recipe knew it."""
+        """Without `extends` and filters where they are off: a run has the key that it had before the recipe knew
+        them."""
         kept = super().identity(suppression)
-        if self.extends is None:
-            del kept["extends"]
+        for name in ("extends", *_FILTERS):
+            if kept[name] is None:
+                del kept[name]
         return kept
 
 

@@ -14,6 +14,8 @@ from pydantic import Field, model_validator
 
 from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
+from gristmill.filters.classify.filter import Quality, Toxicity
+from gristmill.filters.classify.words import ToxicWords
 from gristmill.filters.datatrove_filter import DatatroveFilter
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
@@ -40,7 +42,10 @@ from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.extract import Extract
 from gristmill.stages.text.screen import Screen
 
-_LATER = ("url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove")
+_LATER = (
+    *("url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove"),
+    *("quality", "toxic_words", "toxicity"),
+)
 
 
 class WebRecipe(RecordRecipe):
@@ -64,6 +69,9 @@ class WebRecipe(RecordRecipe):
     fineweb_quality: FineWebQuality | None = None
     language_quality: LanguageQuality | None = None
     datatrove: DatatroveFilter | None = None
+    quality: Quality | None = None
+    toxic_words: ToxicWords | None = None
+    toxicity: Toxicity | None = None
     exact: Exact = Exact()
     paragraphs: Paragraphs | None = None
     minhash: MinHash | None = MinHash()

@@ -12,7 +12,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -126,6 +126,13 @@ class Recipe(Root):
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for what can be seen before any work, in every link of a chain."""
+
+    def looked_up(self, versions: Versions) -> Self:
+        """The recipe with what its parts need to know of versions that they name, before anything is asked of it.
+
+        Raises BadConfig for a version that cannot be used.
+        """
+        return self
 
     def link(self, done: Sequence[Manifest]) -> Recipe | None:
         """What to make after `done`, the versions that the links before it came to; None: that was the last one. Most

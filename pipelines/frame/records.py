@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -27,6 +27,7 @@ from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.allowed import read_allowed
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
+from gristmill.pipelines.frame.classifiers import classifier_refs, named_by_digest, with_classifiers
 from gristmill.pipelines.frame.flow import Flow, State, attachments_of
 from gristmill.pipelines.frame.growth import divergence_counts
 from gristmill.pipelines.frame.inputs import versions_read
@@ -78,8 +79,16 @@ class RecordRecipe(InputRecipe):
                 f"recipe.inputs: {', '.join(empty)}: no record was kept. Leave it out of recipe.inputs, or set"
                 " recipe.allow_empty=true if that is as it should be; nothing was committed."
             )
-        sources = tuple(manifest.ref for manifest in read)
+        sources = (*(manifest.ref for manifest in read), *classifier_refs(self, versions))
         return Resolved(identity, stages, self._build, sources, merging=partial(_merging, self.flow))
+
+    def looked_up(self, versions: Versions) -> Self:
+        """With the digests of the classifiers that it names by their versions."""
+        return with_classifiers(self, versions)
+
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        """Classifiers count by their bytes, wherever they lie."""
+        return named_by_digest(self, super().identity(suppression))
 
     def _build(self, run: BuildContext) -> Draft:
         """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""
