@@ -70,7 +70,7 @@ def apply(
     import json
 
     from gristmill.orchestration.show.terminal import note
-    from gristmill.pipelines.classify import scored
+    from gristmill.stages.classify.apply import scored
 
     table = scored(versions_of(lake), model, texts, label=label, field=field)
     if out is not None:
@@ -110,7 +110,7 @@ def evaluate(
     All of it with 95% intervals of documents drawn again with replacement.
     """
     from gristmill.orchestration.show.classifier import draw_ranking
-    from gristmill.pipelines.classify import Labelled, evaluated
+    from gristmill.stages.classify.apply import Labelled, evaluated
 
     asked = Labelled(tuple(positive or ()), tuple(negative or ()), tuple(labelled or ()), label_field)
     data = evaluated(versions_of(lake), model, asked, label=label, field=field)
