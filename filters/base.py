@@ -73,8 +73,8 @@ class Filter(ABC, Generic[_B]):
         return self.rule(self.measure(batch))
 
     def with_objects(self, read: Callable[[str], bytes]) -> Self:
-        """The filter, ready to measure, with what it needs of a lake, such as a model. `read`: sha256 in hex -> bytes of
-        that object. Most need nothing."""
+        """The filter, ready to measure, with what it needs of a lake, such as a model. `read`: sha256 in hex -> bytes
+        of that object. Most need nothing."""
         return self
 
     def config(self) -> dict[str, Any]:

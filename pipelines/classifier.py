@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -44,6 +44,7 @@ SIDES = ("positives", "negatives", "held_out")
 """Keys of the recipe that name texts."""
 TRAINED_ON, HELD_OUT = "trained_on", "held_out"
 """Roles among a model's sources."""
+_BLOCK = 1 << 20
 
 
 class ClassifierRecipe(Recipe):
@@ -153,8 +154,7 @@ def _origins(versions: Versions, names: Sequence[str], side: str, field: str) ->
         ]
     try:
         for uri in find_inputs([name for name in names if not is_exact(name)]):
-            with open_input(uri) as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = _digest(uri)
             origins.append(TextOrigin(digest, uri=uri, field=field, label=uri))
     except (OSError, ValueError) as error:
         if is_outage(error):
@@ -177,9 +177,7 @@ def _refs(versions: Versions, recipe: ClassifierRecipe) -> tuple[VersionRef, ...
     """The versions that it is made from, each with its role."""
     roles = {"positives": TRAINED_ON, "negatives": TRAINED_ON, "held_out": HELD_OUT}
     named = {name: role for side, role in roles.items() for name in getattr(recipe, side) if is_exact(name)}
-    return tuple(
-        exact(versions, name, "recipe").ref.model_copy(update={"role": role}) for name, role in named.items()
-    )
+    return tuple(exact(versions, name, "recipe").ref.model_copy(update={"role": role}) for name, role in named.items())
 
 
 def _inputs(origins: Mapping[str, list[TextOrigin]]) -> tuple[InputFile, ...]:
@@ -189,6 +187,15 @@ def _inputs(origins: Mapping[str, list[TextOrigin]]) -> tuple[InputFile, ...]:
         InputFile(digest=digest, bytes=_size(origin.uri), records=0, names=(origin.uri,))
         for digest, origin in sorted(files.items())
     )
+
+
+def _digest(uri: str) -> str:
+    """sha256 of a file, hex. Raises OSError."""
+    digest = hashlib.sha256()
+    with open_input(uri) as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _size(uri: str) -> int:

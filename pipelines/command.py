@@ -170,7 +170,7 @@ def _nothing_to_do(config: PipelineConfig, there: Manifest, versions: Versions) 
     """Why the version was there already."""
     recipe = config.recipe
     if isinstance(recipe, InputRecipe) and recipe.extends is not None:
-        return nothing_new(there, recipe_changes(there.recipe, recipe.looked_up(versions).identity()))
+        return nothing_new(there, recipe_changes(there.recipe, recipe.with_digests(versions).identity()))
     return f"{there} was made by this very run before; nothing to do"
 
 

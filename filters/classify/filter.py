@@ -33,10 +33,9 @@ _DECIMALS = 4
 
 @dataclass(frozen=True)
 class ModelFilter(Filter[Docs]):
-    """`label`: the model's, whose probability is the score. `windows`: None, those that a version was trained with, of a
-    file the usual ones. `sha256`: of the model, if it has to be that one; a recipe that was looked up says both.
-    `languages`: of the documents that are scored
-    (ISO 639-1, as the language filter says); empty: all."""
+    """`label`: the model's, whose probability is the score. `windows`: None, those that a version was trained with, and
+    of a file the usual ones. `sha256`: of the model, if it has to be that one; a recipe knows both before its run.
+    `languages`: of the documents that are scored (ISO 639-1, as the language filter says); empty: all."""
 
     model: str
     label: str = POSITIVE

@@ -33,8 +33,10 @@ class Model(NamedTuple):
     fast_text: Any
 
     def scores(self, lines: Sequence[str], label: str) -> np.ndarray:
-        """Probability of `label` for each line, float64 [lines]; NaN for a line of which the model knows nothing. Raises
-        ValueError for a label that it does not have."""
+        """Probability of `label` for each line, float64 [lines]; NaN for a line of which the model knows nothing.
+
+        Raises ValueError for a label that it does not have.
+        """
         self.check_label(label)
         if not lines:
             return np.zeros(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 
 NUMBER, BREAK = "0", "¶"
 """The words that stand for any number, and for the end of a line."""
@@ -44,7 +45,7 @@ class Windows:
         if pieces <= self.count:
             # Pieces of one length: a last piece of three words would weigh as much as all the others.
             bounds = [round(length * number / max(pieces, 1)) for number in range(pieces + 1)]
-            return list(zip(bounds, bounds[1:], strict=False))
+            return list(pairwise(bounds))
         step = (length - self.characters) / max(self.count - 1, 1)
         starts = [round(step * number) for number in range(self.count)]
         return [(start, start + self.characters) for start in starts]

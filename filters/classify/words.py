@@ -32,8 +32,8 @@ _ENDINGS = {"adult": "(?:e?s)?", "slurs": "(?:e?s)?", "vulgar": "(?:e?s|ed|ers?|
 
 @dataclass(frozen=True)
 class ToxicWords(Filter[Docs]):
-    """Each threshold is the most that may be of a list, a share of all words; None switches it off. `keep`: the share of
-    those dropped that stays all the same, drawn by what they say."""
+    """Each threshold is the most that may be of a list, a share of all words; None switches it off. `keep`: the share
+    of those above that stays all the same, drawn by what they say."""
 
     max_adult: float | None = 0.01
     max_slurs: float | None = 0.005

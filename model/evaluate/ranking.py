@@ -30,8 +30,8 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class AtThreshold:
-    """What is taken for positive from a score of `threshold` on: `taken`, a share of all items, and precision and recall
-    of it. `precision` is None where nothing is taken."""
+    """What is taken for positive from a score of `threshold` on: `taken`, a share of all items, and its precision and
+    recall. `precision` is None where nothing is taken."""
 
     threshold: float
     taken: float

@@ -24,7 +24,8 @@ def draw_training(console: Console, facts: Mapping[str, Any]) -> None:
     draw_facts(
         console,
         {
-            "trained on": f"{facts['positives']:,} positives, {facts['negatives']:,} negatives: {facts['lines']:,} lines",
+            "trained on": f"{facts['positives']:,} positives, {facts['negatives']:,} negatives",
+            "windows": f"{facts['lines']:,}",
             "left out": left_out or "nothing",
             "seed": str(facts["seed"]),
         },
@@ -41,7 +42,9 @@ def draw_ranking(console: Console, report: Mapping[str, Any], title: str = "Labe
     areas = grid("  measure", "value>", "95% interval>")
     for name, called in _AREAS.items():
         if (estimate := report[name]) is not None:
-            areas.add_row(f"  {called}", f"{estimate['value']:+.3f}" if "over" in name else _value(estimate), _ends(estimate))
+            areas.add_row(
+                f"  {called}", f"{estimate['value']:+.3f}" if "over" in name else _value(estimate), _ends(estimate)
+            )
     console.print(areas)
     rows = grid("  from score", "taken>", "precision>", "95% interval>", "recall>", "95% interval>")
     for at in report["thresholds"]:

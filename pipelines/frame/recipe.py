@@ -127,8 +127,8 @@ class Recipe(Root):
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for what can be seen before any work, in every link of a chain."""
 
-    def looked_up(self, versions: Versions) -> Self:
-        """The recipe with what its parts need to know of versions that they name, before anything is asked of it.
+    def with_digests(self, versions: Versions) -> Self:
+        """The recipe whose parts know the versions that they name by content, before its identity is asked for.
 
         Raises BadConfig for a version that cannot be used.
         """

@@ -82,7 +82,7 @@ class RecordRecipe(InputRecipe):
         sources = (*(manifest.ref for manifest in read), *classifier_refs(self, versions))
         return Resolved(identity, stages, self._build, sources, merging=partial(_merging, self.flow))
 
-    def looked_up(self, versions: Versions) -> Self:
+    def with_digests(self, versions: Versions) -> Self:
         """With the digests of the classifiers that it names by their versions."""
         return with_classifiers(self, versions)
 

@@ -94,7 +94,9 @@ def opened(versions: Versions, model: str, label: str) -> Quality:
         return classifier
     manifest = resolve_usable(versions, model)
     if manifest.form != "classifier":
-        raise ValueError(f"{manifest} holds {manifest.layout.called}, no classifier; `grist classifier train` makes one")
+        raise ValueError(
+            f"{manifest} holds {manifest.layout.called}, no classifier; `grist classifier train` makes one"
+        )
     windows, sha256 = Windows(**manifest.recipe["windows"]), manifest.shards[0].sha256
     classifier = Quality(model, label=label, windows=windows, sha256=sha256, min_score=None)
     return classifier.with_objects(lambda sha256: read_by_digest(versions.store, sha256))
@@ -124,7 +126,9 @@ def _of_version(versions: Versions, name: str) -> Iterator[_Batch]:
 
 
 def _of_file(uri: str, field: str) -> Iterator[_Batch]:
-    numbered = [(f"{uri}:{number}", text) for number, text in enumerate(file_texts(TextOrigin("", uri=uri, field=field)))]
+    numbered = [
+        (f"{uri}:{number}", text) for number, text in enumerate(file_texts(TextOrigin("", uri=uri, field=field)))
+    ]
     known = [(name, text) for name, text in numbered if text is not None]
     for first in range(0, len(known), _ROWS):
         part = known[first : first + _ROWS]

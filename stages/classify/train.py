@@ -1,7 +1,7 @@
 """Trains a text classifier on positives and negatives that were read before, and says what it is worth.
 
-One Work: fastText trains on one machine. A share of the documents, by their hash, is kept out of the training and judged
-by the model. Left out are documents that both sides have, and those that share words with a text that is held out.
+One Work: fastText trains on one machine. A share of the documents, by their hash, is kept apart, and the model is
+judged by it. Left out are documents that both sides have, and those that share words with a text that is held out.
 Everything is in the order of hashes, so that the same texts give the same bytes, whatever files they came in.
 """
 
@@ -67,8 +67,8 @@ class _Document(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainClassifier(Stage[Sides]):
-    """Output `classifier`, a fastText model with the labels `positive` and `negative`. `hold_out`: the share of documents
-    that it is judged by; `most`: documents of a side, the others are not drawn."""
+    """Output `classifier`, a fastText model with the labels `positive` and `negative`. `hold_out`: the share of
+    documents that it is judged by; `most`: documents of a side, the others are not drawn."""
 
     name: ClassVar[str] = "train_classifier"
     VERSION: ClassVar[int] = 1
