@@ -75,7 +75,7 @@ class ModelFilter(Filter[Docs]):
         return self
 
     def scores(self, docs: Docs) -> pa.FloatArray:
-        """The score of each document, float32 [rows], 0 to 1; null where there is nothing to score, or where its
+        """The score of each document, float32 [rows], 0 to 1; null where there is no word, or where its
         language is not asked for."""
         rows = np.flatnonzero(docs.rows_in(self.languages))
         windows = self.windows or Windows()

@@ -62,7 +62,7 @@ class FastText:
     """fastText's settings. `word_ngrams`: 2 or more; `buckets`: of n-grams. Raises ValueError that names the field."""
 
     dimensions: int = 16
-    epochs: int = 10
+    epochs: int = 5
     learning_rate: float = 0.2
     word_ngrams: int = 2
     buckets: int = 200_000
