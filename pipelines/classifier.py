@@ -24,6 +24,7 @@ from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, InputFile, VersionRef
 from gristmill.lake.versions.markers import is_exact
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.frame.sources import check_texts, exact
 from gristmill.pipelines.settings.config import BadConfig, Run
@@ -36,7 +37,7 @@ from gristmill.stages.classify.texts import (
     texts_of_receipts,
     texts_works,
 )
-from gristmill.stages.classify.train import CLASSIFIER, ClassifierFacts, TrainClassifier, statistics, train_work
+from gristmill.stages.classify.train import CLASSIFIER, LEAST, ClassifierFacts, TrainClassifier, statistics, train_work
 from gristmill.stages.mix.tokenize import text_shards
 from gristmill.stages.read.inputs import find_inputs
 
@@ -113,6 +114,9 @@ class ClassifierRecipe(Recipe):
             receipts = runner.map(side, texts_works(read_texts, origins[side], apart))
             sides.append(texts_of_receipts(receipts))
         trained = runner.map("train", [train_work(self.stage, store, *sides)])[0]
+        facts = trained.facts_as(ClassifierFacts)
+        if facts.seed is None:
+            raise GateFailed(_too_few(facts))
         zero = Tally()
         return Draft(
             dataset=run.dataset,
@@ -127,7 +131,7 @@ class ClassifierRecipe(Recipe):
             kept=zero,
             dropped=zero,
             quarantined=zero,
-            statistics=dict(statistics(trained.facts_as(ClassifierFacts))),
+            statistics=dict(statistics(facts)),
         )
 
 
@@ -171,6 +175,15 @@ def _check_apart(origins: Mapping[str, list[TextOrigin]]) -> None:
             other = sides.setdefault(origin.sha256, side)
             if other != side:
                 raise BadConfig(f"recipe.{side}: {origin.label} is among recipe.{other} too: a text has one label")
+
+
+def _too_few(facts: ClassifierFacts) -> str:
+    """Why there is no model."""
+    left_out = ", ".join(f"{reason} {count:,}" for reason, count in facts.left_out.items()) or "nothing"
+    return (
+        f"{facts.positives:,} positive and {facts.negatives:,} negative documents to train on; at least {LEAST} of each"
+        f" are needed. Left out: {left_out}. Give more, or a smaller recipe.train.hold_out; nothing was committed."
+    )
 
 
 def _refs(versions: Versions, recipe: ClassifierRecipe) -> tuple[VersionRef, ...]:

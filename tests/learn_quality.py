@@ -1,8 +1,8 @@
 """What a quality classifier is worth on documents that people labelled: `python tests/learn_quality.py`.
 
-Trained on the real pages beside the checkout alone (../shared/data), with no label in sight: positives are the main text
-of pages and the documents of filtered corpora, negatives what the same pages have around their text (menus, teasers,
-notices), and raw crawls. Judged by 254 crawl documents of DCLM with the majority of human labels, of which nothing is
+Trained on the real pages beside the checkout alone (../shared/data), with no label in sight: positives are the main
+text of pages and the documents of filtered corpora, negatives what the same pages have around their text (menus,
+teasers, notices), and raw crawls. Judged by 254 crawl documents of DCLM with the majority of human labels, of which nothing is
 trained on, nor what shares 13 words with one. What has to be beaten is the length of a text.
 
 One half of the labelled documents (by hash) chose the number of epochs; the other half chose nothing. Prints a table,
@@ -107,8 +107,8 @@ def halves(labelled: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def learned(shared: Path, folder: Path) -> dict[str, Any]:
-    """Of the model: what it was trained on, its ranking on all labelled documents and on each half, and the areas on the
-    first half of all that were compared."""
+    """Of the model: what it was trained on, its ranking on all labelled documents and on each half, and the areas on
+    the first half of all that were compared."""
     files: dict[str, list[str]] = {}
     for side, texts in sides(shared).items():
         path = folder / f"{side}.jsonl"

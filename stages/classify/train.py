@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -27,13 +27,9 @@ from gristmill.stages.core.work import Outcome, Stage, Work
 CLASSIFIER = "classifier"
 """Kind of a model's object: fastText's own file."""
 LEAST = 20
-"""Documents of a side: fewer are no classifier."""
+"""Documents of a side to train on: fewer are no classifier."""
 BOTH, HELD_OUT, BLANK, NOT_DRAWN = "of_both_sides", "held_out", "without_words", "not_drawn"
 """Why a document is not trained on."""
-
-
-class TooFew(ValueError):
-    """A side without enough documents to train on, or to be judged by."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +43,14 @@ class Sides:
 @dataclass(frozen=True)
 class ClassifierFacts:
     """`positives`, `negatives`: documents trained on; `lines`: windows of theirs; `left_out`: reason -> documents;
-    `seed`: the one that it was trained with; `held`: the model's ranking of documents kept apart, None where there are
-    none of a side."""
+    `seed`: the one that it was trained with, None where a side has too few documents; `held`: the model's ranking of
+    documents kept apart, None where there are none of a side."""
 
     positives: int
     negatives: int
     lines: int
     left_out: dict[str, int]
-    seed: int
+    seed: int | None
     held: dict[str, Any] | None
 
 
@@ -84,33 +80,31 @@ class TrainClassifier(Stage[Sides]):
             raise ValueError(f"most={self.most}: allowed are {LEAST} documents or more")
 
     def run(self, store: Store, work: Work[Sides]) -> Outcome:
-        """Facts: ClassifierFacts. All texts are in memory. Raises TooFew, NotTrained, DamagedObject."""
+        """Facts: ClassifierFacts. No output where a side has fewer than LEAST documents to train on. All texts are in
+        memory. Raises NotTrained, DamagedObject."""
         left_out: Counter[str] = Counter()
         documents = self._documents(store, work.payload, left_out)
         apart = {document.content for document in documents if _draw(document.content) < self.hold_out}
         trained_on = [document for document in documents if document.content not in apart]
         counts = Counter(document.label for document in trained_on)
-        for label in (POSITIVE, NEGATIVE):
-            if counts[label] < LEAST:
-                reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items()))
-                raise TooFew(
-                    f"{counts[label]:,} {label} documents to train on, at least {LEAST} are needed; left out: {reasons}"
-                )
         lines = [(document.label, line) for document in trained_on for line in document.lines]
+        facts = ClassifierFacts(
+            positives=counts[POSITIVE],
+            negatives=counts[NEGATIVE],
+            lines=len(lines),
+            left_out={reason: count for reason, count in sorted(left_out.items()) if count},
+            seed=None,
+            held=None,
+        )
+        if min(facts.positives, facts.negatives) < LEAST:
+            return Outcome(outputs=(), received=Tally(), facts=facts)
         model = self.fast_text.train(lines)
         held = judged(parsed(model.data), [document for document in documents if document.content in apart])
         with scratch() as folder:
             path = folder / "model.bin"
             path.write_bytes(model.data)
             ref = put_file(store, CLASSIFIER, path, 1)
-        facts = ClassifierFacts(
-            positives=counts[POSITIVE],
-            negatives=counts[NEGATIVE],
-            lines=len(lines),
-            left_out=dict(sorted(left_out.items())),
-            seed=model.seed,
-            held=None if held is None else as_json(held),
-        )
+        facts = replace(facts, seed=model.seed, held=None if held is None else as_json(held))
         return Outcome(outputs=(ref,), received=Tally(), facts=facts)
 
     def _documents(self, store: Store, sides: Sides, left_out: Counter[str]) -> list[_Document]:
