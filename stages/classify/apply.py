@@ -20,7 +20,7 @@ from gristmill.filters.classify.windows import Windows
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.samples import Samples
 from gristmill.lake.query.query import resolve_usable
-from gristmill.lake.store.objects import iter_batches, read_by_digest
+from gristmill.lake.store.objects import iter_batches
 from gristmill.lake.versions.markers import is_exact
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.evaluate.ranking import ranking
@@ -28,6 +28,7 @@ from gristmill.stages.classify.texts import TextOrigin, file_texts
 from gristmill.stages.classify.train import as_json
 from gristmill.stages.mix.tokenize import text_shards
 from gristmill.stages.read.inputs import find_inputs
+from gristmill.stages.text.screen import object_reader
 
 SCORES = pa.schema([("id", pa.string()), ("characters", pa.int64()), ("score", pa.float32())])
 """`id`: of a version its record's, of a file PATH:RECORD from 0; `score`: null where there is no known word."""
@@ -99,7 +100,7 @@ def opened(versions: Versions, model: str, label: str) -> Quality:
         )
     windows, sha256 = Windows(**manifest.recipe["windows"]), manifest.shards[0].sha256
     classifier = Quality(model, label=label, windows=windows, sha256=sha256, min_score=None)
-    return classifier.with_objects(lambda sha256: read_by_digest(versions.store, sha256))
+    return classifier.with_objects(object_reader(versions.store))
 
 
 def _scores(classifier: Quality, batch: _Batch) -> pa.Table:

@@ -7,7 +7,7 @@ keys, content hashes and measures. A screen may stand anywhere after the reading
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic
@@ -20,7 +20,7 @@ from gristmill.lake.accounts import ledger
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import StageId, canonical
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, read_by_digest, read_refs
+from gristmill.lake.store.objects import ObjectRef, read_object, read_refs
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, KEYS_SCHEMA, Chunk, Passed, Records, alive_batches, put_verdicts
 from gristmill.stages.core.work import Outcome, Stage, Work
@@ -67,7 +67,7 @@ class Screen(Stage[ScreenPayload], Generic[B]):
         """payload: ScreenPayload. Outputs `screened`: keys, reason, and every measure, by content hash; and fates."""
         payload = work.payload
         exclusions = read_refs(store, payload.exclusions) if payload.exclusions else []
-        filters = [filter_.with_objects(lambda sha256: read_by_digest(store, sha256)) for filter_ in self.filters]
+        filters = [filter_.with_objects(object_reader(store)) for filter_ in self.filters]
         fates, tables = Fates(), []
         received, passed_bytes = Tally(), 0
         for rows in alive_batches(store, payload.chunk, [*KEYS, *self.batch.columns], exclusions):
@@ -121,6 +121,11 @@ class Screen(Stage[ScreenPayload], Generic[B]):
             for reason, column in filter_.evidence.items():
                 columns[f"{filter_.name}.{reason}"] = f"{filter_.name}.{column}"
         return columns
+
+
+def object_reader(store: Store) -> Callable[[str], bytes]:
+    """sha256 in hex -> all bytes of that object, for `Filter.with_objects`; it raises DamagedObject, NotFound."""
+    return lambda sha256: read_object(store, ObjectRef(kind="object", sha256=sha256, bytes=0, records=0))
 
 
 def filter_id(filter_: Filter[Any]) -> StageId:

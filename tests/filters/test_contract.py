@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import classifiers
 import pyarrow as pa
 import pytest
 
 from gristmill.filters.base import Filter, above, below, first_reason
 from gristmill.filters.c4 import C4Quality
+from gristmill.filters.classify.filter import Quality, Toxicity
+from gristmill.filters.classify.words import ToxicWords
 from gristmill.filters.datatrove_filter import DatatroveFilter
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
@@ -28,6 +31,9 @@ FILTERS: list[Filter[Docs]] = [
     LanguageQuality(),
     UrlRules(),
     DatatroveFilter("GopherQualityFilter"),
+    Quality(classifiers.model_path(), min_score=0.9),
+    ToxicWords(max_vulgar=0.01),
+    Toxicity(classifiers.model_path(), max_score=0.9),
 ]
 
 GOOD = "The miller took the grain that we brought to the mill, and ground it with a stone of granite. " * 5
@@ -36,7 +42,7 @@ TEXTS = [
     "",
     "too short",
     "Der Müller mahlt das Korn zu Mehl und verkauft es auf dem Markt. " * 9,
-    "foo:) ) IS_ALPHA \x00 \u2028 中文",
+    "foo:) ) IS_ALPHA \x00 \u2028 中文 shit",
     "# " * 60 + GOOD,
     "- the mill\n" * 60,
     " \n ",
@@ -48,7 +54,9 @@ every_filter = pytest.mark.parametrize("filter_", FILTERS, ids=lambda filter_: f
 
 def test_every_filter_of_a_pipeline_is_in_the_table() -> None:
     every = {"url": {}, "gopher_repetition": {}, "c4_quality": {}, "fineweb_quality": {}, "language_quality": {}}
-    recipe = WebRecipe.model_validate({**every, "datatrove": {"filter": "FineWebQualityFilter"}})
+    model = {"model": classifiers.model_path()}
+    models = {"quality": model, "toxicity": model, "toxic_words": {}}
+    recipe = WebRecipe.model_validate({**every, **models, "datatrove": {"filter": "FineWebQualityFilter"}})
     assert {type(filter_) for filter_ in recipe.screen.filters} == {type(filter_) for filter_ in FILTERS}
 
 

@@ -17,11 +17,11 @@ from gristmill.lake.query.dataset import Dataset
 from gristmill.lake.store.objects import read_object, read_refs, read_table
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.classifier import ClassifierConfig
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.settings.config import BadConfig
+from gristmill.pipelines.training.classifier import ClassifierConfig
 from gristmill.stages.classify.texts import ReadTexts, TextOrigin, texts_works
 from gristmill.stages.run.runner import Runner
 

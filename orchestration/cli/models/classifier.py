@@ -109,7 +109,7 @@ def evaluate(
 
     All of it with 95% intervals of documents drawn again with replacement.
     """
-    from gristmill.orchestration.show.classifier import draw_ranking
+    from gristmill.orchestration.show.evaluation import draw_ranking
     from gristmill.stages.classify.apply import Labelled, evaluated
 
     asked = Labelled(tuple(positive or ()), tuple(negative or ()), tuple(labelled or ()), label_field)
