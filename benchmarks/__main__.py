@@ -19,6 +19,7 @@ from benchmarks.harness import Differ, Figure, Report, measured, measured_alone
 
 NAMES = (
     "gopher",
+    "classify",
     "containers",
     "extraction",
     "ledger",
