@@ -79,12 +79,12 @@ class ModelFilter(Filter[Docs]):
         language is not asked for."""
         rows = np.flatnonzero(docs.rows_in(self.languages))
         windows = self.windows or Windows()
-        lines_of = {row: windows.lines(docs.strings[row]) for row in rows}
-        every = [line for lines in lines_of.values() for line in lines]
+        pieces_of = {row: windows.pieces(docs.strings[row]) for row in rows}
+        every = [piece for pieces in pieces_of.values() for piece in pieces]
         scored = iter(self._model().scores(every, self.label)) if every else iter(())
         means = np.full(len(docs), math.nan)
-        for row, lines in lines_of.items():
-            known = [score for _ in lines if not math.isnan(score := next(scored))]
+        for row, pieces in pieces_of.items():
+            known = [score for _ in pieces if not math.isnan(score := next(scored))]
             if known:
                 means[row] = sum(known) / len(known)
         rounded = np.round(np.clip(means, 0.0, 1.0), _DECIMALS).astype(np.float32)

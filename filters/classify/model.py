@@ -7,6 +7,7 @@ from a path alone, so bytes are written to a file that is gone again once they a
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from collections import OrderedDict
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gristmill.filters.classify.arrays import Arrays
+from gristmill.filters.classify.windows import words
 from gristmill.filters.lid import open_model
 
 PREFIX = "__label__"
@@ -26,23 +29,29 @@ _MOST_LOADED = 4
 
 
 class Model(NamedTuple):
-    """A loaded model. `sha256`: of its bytes, hex; `labels`: without fastText's prefix."""
+    """A loaded model. `sha256`: of its bytes, hex; `labels`: without fastText's prefix; `arrays`: for our own kernel,
+    None where it cannot read such a model."""
 
     sha256: str
     labels: frozenset[str]
     fast_text: Any
+    arrays: Arrays | None
 
-    def scores(self, lines: Sequence[str], label: str) -> np.ndarray:
-        """Probability of `label` for each line, float64 [lines]; NaN for a line of which the model knows nothing.
-
-        Raises ValueError for a label that it does not have.
-        """
+    def scores(self, pieces: Sequence[str], label: str) -> np.ndarray:
+        """Probability of `label` for each piece of a text (prepared, or a line of words), float64 [pieces]; NaN for one
+        without a word. Raises ValueError for a label that the model does not have."""
         self.check_label(label)
-        if not lines:
+        if not pieces:
             return np.zeros(0)
-        labels, scores = self.fast_text.predict(list(lines), k=len(self.labels))
+        return self.by_library(pieces, label) if self.arrays is None else self.arrays.scores(pieces, label)
+
+    def by_library(self, pieces: Sequence[str], label: str) -> np.ndarray:
+        """The same by fastText's own code."""
+        lines = [words(piece) for piece in pieces]
+        labels, scores = self.fast_text.predict(lines, k=len(self.labels))
         wanted = PREFIX + label
-        return np.array([_score_of(wanted, *answer) for answer in zip(labels, scores, strict=True)])
+        answers = zip(lines, labels, scores, strict=True)
+        return np.array([_score_of(wanted, *answer) if line else math.nan for line, *answer in answers])
 
     def check_label(self, label: str) -> None:
         """Raises ValueError for a label that it does not have."""
@@ -99,4 +108,4 @@ def parsed(data: bytes) -> Model:
     finally:
         os.unlink(path)
     labels = frozenset(label.removeprefix(PREFIX) for label in fast_text.get_labels())
-    return Model(hashlib.sha256(data).hexdigest(), labels, fast_text)
+    return Model(hashlib.sha256(data).hexdigest(), labels, fast_text, Arrays.of(fast_text, PREFIX))

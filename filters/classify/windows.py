@@ -15,8 +15,7 @@ from itertools import pairwise
 NUMBER, BREAK = "0", "¶"
 """The words that stand for any number, and for the end of a line."""
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")  # soft hyphen, zero width, BOM: inside words
-_WORDS = re.compile(r"\n|\d[\d.,]*|[^\W\d_]+(?:['’][^\W\d_]+)*|[^\w\s]")
-_MARKS = {"\n": BREAK, "’": "'"}
+_WORDS = re.compile(r"\n|\d[\d.,]*|[^\W\d_]+(?:'[^\W\d_]+)*|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,12 @@ class Windows:
 
     def lines(self, text: str) -> list[str]:
         """A line of words for each window that has any, as fastText takes them."""
+        return [line for piece in self.pieces(text) if (line := words(piece))]
+
+    def pieces(self, text: str) -> list[str]:
+        """What of a text stands in each window, prepared; it may have no word."""
         text = text.strip()
-        spans = self._spans(len(text))
-        return [line for start, end in spans if (line := words(_whole_words(text, start, end)))]
+        return [prepared(_whole_words(text, start, end)) for start, end in self._spans(len(text))]
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Where the windows of a text of so many characters begin and end."""
@@ -51,16 +53,22 @@ class Windows:
         return [(start, start + self.characters) for start in starts]
 
 
+def prepared(text: str) -> str:
+    """A text in the characters in which words are looked for: small, of one width, none of them invisible."""
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).replace("’", "'")
+    return text.lower()
+
+
 def words(text: str) -> str:
-    """The words of a text, with one space between them."""
-    visible = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower()
-    return " ".join(_word(match) for match in _WORDS.findall(visible))
+    """The words of a text, with one space between them; the kernel (score_kernel.py) cuts them the same way."""
+    return " ".join(_word(match) for match in _WORDS.findall(prepared(text)))
 
 
 def _word(match: str) -> str:
-    if match[0].isdigit():
+    if match[0].isdecimal():
         return NUMBER
-    return _MARKS.get(match) or match.replace("’", "'")
+    return BREAK if match == "\n" else match
 
 
 def _whole_words(text: str, start: int, end: int) -> str:
