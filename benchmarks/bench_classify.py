@@ -118,7 +118,7 @@ def _report(source: str, texts: list[str], path: str, rounds: int) -> Report:
         details={
             "texts": len(texts),
             "characters": sum(map(len, texts)),
-            "near_threshold": sum(close),
+            "near_threshold": int(sum(close)),
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
         },
     )
