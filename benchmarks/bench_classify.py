@@ -8,6 +8,7 @@ Both score the same lines: the words of one window of each text, made before, si
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,10 @@ class _Datatrove(FastTextClassifierFilter):
         """Its own looks for packages that are not used here."""
         return object.__new__(cls)
 
-    @property
+    @cached_property
     def model(self) -> Any:
         """The model, loaded by the class that it loads models with."""
-        if self._model is None:
-            self._model = open_model(Path(self.model_url))
-        return self._model
+        return open_model(Path(self.model_url))
 
 
 def _report(source: str, texts: list[str], path: str, rounds: int) -> Report:
