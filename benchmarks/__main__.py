@@ -21,6 +21,7 @@ NAMES = (
     "gopher",
     "decontaminate",
     "pii",
+    "classify",
     "containers",
     "extraction",
     "ledger",

@@ -10,7 +10,7 @@ clips); the rest does not depend on it. Nothing is registered: the filters of a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -78,6 +78,11 @@ class Filter(ABC, Generic[_B]):
         """Fields in which `other` differs so that what these settings measured does not say what it would decide, in
         order of their names. Where there is none, `other.rule(self.measure(batch))` is `other.judge(batch)`."""
         return tuple(sorted(name for name in self.measured_with if getattr(self, name) != getattr(other, name)))
+
+    def with_objects(self, read: Callable[[str], bytes]) -> Self:
+        """The filter, ready to measure, with what it needs of a lake, such as a model. `read`: sha256 in hex -> bytes
+        of that object. Most need nothing."""
+        return self
 
     def config(self) -> dict[str, Any]:
         """What decides beside name and VERSION, for the filter's identity: its fields, unless it says otherwise."""

@@ -47,7 +47,12 @@ def digest(path: Path) -> str:
 
 @lru_cache(maxsize=2)
 def load_model(path: Path) -> Any:
-    """The fastText model, loaded once a process.
+    """The fastText model, loaded once a process. Raises as `open_model`."""
+    return open_model(path)
+
+
+def open_model(path: Path) -> Any:
+    """A fastText model from its file.
 
     Raises ValueError if the file is no model, RuntimeError if the module `fasttext` is missing or another package's.
     """

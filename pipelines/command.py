@@ -20,7 +20,7 @@ from gristmill.lake.store.outage import Patience, brief, is_outage
 from gristmill.lake.takedown.suppress import ListNotWhole
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.recipes import recipe_changes
-from gristmill.lake.versions.versions import CommitConflict, MissingObjects
+from gristmill.lake.versions.versions import CommitConflict, MissingObjects, Versions
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.growth import nothing_new
 from gristmill.pipelines.frame.recipe import InputRecipe, PipelineConfig
@@ -162,15 +162,15 @@ def _carry_out(config: PipelineConfig, plan: bool) -> Ended:
             raise
         return Ended(INCOMPLETE, f"{brief(error)}; what is done is kept: run the same command again")
     if not result.new:
-        log.info("%s", _nothing_to_do(config, result.manifest))
+        log.info("%s", _nothing_to_do(config, result.manifest, Versions(store)))
     return Ended(DONE, versions=result.versions, new=result.new, result=result)
 
 
-def _nothing_to_do(config: PipelineConfig, there: Manifest) -> str:
+def _nothing_to_do(config: PipelineConfig, there: Manifest, versions: Versions) -> str:
     """Why the version was there already."""
     recipe = config.recipe
     if isinstance(recipe, InputRecipe) and recipe.extends is not None:
-        return nothing_new(there, recipe_changes(there.recipe, recipe.identity()))
+        return nothing_new(there, recipe_changes(there.recipe, recipe.with_digests(versions).identity()))
     return f"{there} was made by this very run before; nothing to do"
 
 

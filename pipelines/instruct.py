@@ -1,6 +1,6 @@
 """The instruct pipeline: lines of instruction data in, a versioned dataset of samples out.
 
-scan -> instruct (conversation rules, tool calls, holes in code) -> screen (items of benchmarks) -> exact duplicates ->
+scan -> instruct (conversation rules, tool calls, holes in code) -> filters, where there are any -> exact duplicates ->
 shards -> ledger. One run makes one dataset of one form; a mixture says what several of them are worth. Refusals are a
 dataset like any other, with a share of their own.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from gristmill.filters.classify.filter import Quality, Toxicity
+from gristmill.filters.classify.words import ToxicWords
 from gristmill.filters.decontaminate import Decontaminate
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.versions import Versions
@@ -22,6 +24,7 @@ from gristmill.stages.gates.texts import Samples
 from gristmill.stages.text.instruct import Instruct, WriteSamples
 from gristmill.stages.text.screen import Screen
 
+_FILTERS = ("quality", "toxic_words", "toxicity", "decontaminate")
 IF_NONE = (
     "not one of {records} lines is a sample: {reasons}. Is recipe.instruct.form another one, or the name of a field?"
     " Nothing was committed."
@@ -36,6 +39,9 @@ class InstructRecipe(RecordRecipe):
 
     dataset: str = "instruct"
     instruct: Instruct = Instruct()
+    quality: Quality | None = None
+    toxic_words: ToxicWords | None = None
+    toxicity: Toxicity | None = None
     decontaminate: Decontaminate | None = None
     exact: Exact = Exact()
     shards: WriteSamples = WriteSamples()
@@ -43,8 +49,14 @@ class InstructRecipe(RecordRecipe):
     @property
     def flow(self) -> Flow:
         """From a line to a sample, in order."""
-        asked = () if self.decontaminate is None else (Screening(Screen((self.decontaminate,), Samples)),)
-        return Flow(self.instruct, (*asked, ExactDuplicates(self.exact)), self.shards, IF_NONE)
+        screens = (Screening(self.screen),) if self.screen.filters else ()
+        return Flow(self.instruct, (*screens, ExactDuplicates(self.exact)), self.shards, IF_NONE)
+
+    @property
+    def screen(self) -> Screen[Samples]:
+        """All filters among the recipe's keys, in the order in which they stand there."""
+        values = [getattr(self, name) for name in _FILTERS]
+        return Screen(tuple(value for value in values if value is not None), Samples)
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a benchmark that cannot be read."""
@@ -55,15 +67,14 @@ class InstructRecipe(RecordRecipe):
             raise BadConfig(f"recipe.decontaminate: {error}") from error
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """Without what is off and came later: a run has the key that it had before the recipe knew it. Of benchmarks
-        the names, whose bytes count."""
+        """Without `extends` and filters where they are off: a run has the key that it had before the recipe knew
+        them. Of benchmarks the names, whose bytes count."""
         kept = super().identity(suppression)
-        if self.decontaminate is None:
-            del kept["decontaminate"]
-        else:
+        for name in ("extends", *_FILTERS):
+            if kept[name] is None:
+                del kept[name]
+        if self.decontaminate is not None:
             kept["decontaminate"]["benchmarks"] = self.decontaminate.names
-        if self.extends is None:
-            del kept["extends"]
         return kept
 
 

@@ -50,6 +50,7 @@ PIPELINES = Registry(
         "vision": "vision:VisionConfig",
         "speech": "speech:SpeechConfig",
         "tokenizer": "tokenizer:TokenizerConfig",
+        "classifier": "training.classifier:ClassifierConfig",
         "mixture": "mixture:MixtureConfig",
         "model": "model:ModelRunConfig",
         "evaluate": "evaluate:EvaluateConfig",

@@ -15,6 +15,8 @@ from pydantic import Field, model_validator
 
 from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
+from gristmill.filters.classify.filter import Quality, Toxicity
+from gristmill.filters.classify.words import ToxicWords
 from gristmill.filters.datatrove_filter import DatatroveFilter
 from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.edits.c4_lines import C4Lines
@@ -55,6 +57,9 @@ _LATER = (
     "fineweb_quality",
     "language_quality",
     "datatrove",
+    "quality",
+    "toxic_words",
+    "toxicity",
     "decontaminate",
     "c4_lines",
     "pii",
@@ -90,6 +95,9 @@ class WebRecipe(RecordRecipe):
     fineweb_quality: FineWebQuality | None = None
     language_quality: LanguageQuality | None = None
     datatrove: DatatroveFilter | None = None
+    quality: Quality | None = None
+    toxic_words: ToxicWords | None = None
+    toxicity: Toxicity | None = None
     decontaminate: Decontaminate | None = None
     c4_lines: C4Lines | None = None
     pii: Pii | None = None

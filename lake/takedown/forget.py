@@ -28,7 +28,7 @@ from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import CommitConflict, Versions
 
-NO_RECORDS = frozenset({"trained_on", "tokenizer", "init_from", "held_out"})
+NO_RECORDS = frozenset({"trained_on", "tokenizer", "classifier", "init_from", "held_out"})
 """Roles in which no record goes from one version into another: merges of characters hold no text, nor do weights as
 records. A role is compared up to its first dot, as `init_from.language`."""
 UNTOUCHED = frozenset({"held_out"})

@@ -26,6 +26,7 @@ Form = Literal[
     "verdicts",
     "rollouts",
     "tokenizer",
+    "classifier",
     "model",
 ]
 Holds = Literal["rows", "groups", "index", "bytes"]
@@ -53,6 +54,7 @@ TAR = ShardKind("tar", "groups", "tar", "group")
 PACK = ShardKind("pack", "groups", "tar", "stretch")
 INDEX = ShardKind("index", "index", "index.parquet")
 TOKENIZER = ShardKind("tokenizer", "bytes", "tokenizer.json")
+CLASSIFIER = ShardKind("classifier", "bytes", "bin")
 SHAPE = ShardKind("model", "bytes", "model.json")
 WEIGHTS = ShardKind("weights", "bytes", "safetensors")
 
@@ -140,6 +142,7 @@ FORMS: Mapping[Form, Layout] = {
         children="samples",
     ),
     "tokenizer": Layout("a tokenizer", (TOKENIZER,)),
+    "classifier": Layout("a classifier", (CLASSIFIER,)),
     "model": Layout("a model", (WEIGHTS, SHAPE, TOKENIZER)),
 }
 assert set(FORMS) == set(get_args(Form)), "a form without a row"

@@ -36,6 +36,7 @@ from gristmill.orchestration.cli import stack as cli_stack
 from gristmill.orchestration.cli.complete import complete_config, mend_scripts
 from gristmill.orchestration.cli.examples import epilog
 from gristmill.orchestration.cli.models import ask as cli_ask
+from gristmill.orchestration.cli.models import classifier as cli_classifier
 from gristmill.orchestration.cli.models import evaluate as cli_evaluate
 from gristmill.orchestration.cli.models import hf as cli_hf
 from gristmill.orchestration.cli.models import serve as cli_serve
@@ -183,6 +184,7 @@ for _command in _COMMANDS:
     app.command()(_command)
 app.command("eval")(cli_evaluate.evaluate)
 app.add_typer(cli_tokenizer.app, name="tokenizer")
+app.add_typer(cli_classifier.app, name="classifier")
 app.add_typer(cli_hf.import_app, name="import")
 app.add_typer(cli_hf.export_app, name="export")
 cli_hf.export_app.command("dataset")(cli_exchange.export_dataset)

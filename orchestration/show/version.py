@@ -21,7 +21,7 @@ from gristmill.lake.query.why import Place
 from gristmill.lake.versions.manifest import FunnelRow, InputFile, Manifest
 from gristmill.lake.versions.statistics import EvaluationStatistics, TextStatistics, WindowStatistics
 from gristmill.orchestration.show.children import draw_rollouts, draw_selection
-from gristmill.orchestration.show.evaluation import draw_evaluation
+from gristmill.orchestration.show.evaluation import draw_classifier, draw_evaluation
 from gristmill.orchestration.show.tables import (
     SHOWN,
     bar,
@@ -164,6 +164,8 @@ def draw_statistics(console: Console, m: Manifest) -> None:
         heading(console, "Parts, in parameters")
         draw_histogram(console, list(parts.items()))
     draw_training(console, m.statistics)
+    if classifier := m.statistics.get("classifier"):
+        draw_classifier(console, classifier)
     if "rollouts" in m.statistics:
         draw_rollouts(console, m)
     if "selection" in m.statistics:

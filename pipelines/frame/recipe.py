@@ -12,7 +12,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -126,6 +126,13 @@ class Recipe(Root):
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for what can be seen before any work, in every link of a chain."""
+
+    def with_digests(self, versions: Versions) -> Self:
+        """The recipe whose parts know the versions that they name by content, before its identity is asked for.
+
+        Raises BadConfig for a version that cannot be used.
+        """
+        return self
 
     def link(self, done: Sequence[Manifest]) -> Recipe | None:
         """What to make after `done`, the versions that the links before it came to; None: that was the last one. Most

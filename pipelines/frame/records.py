@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -32,6 +32,7 @@ from gristmill.pipelines.frame.growth import divergence_counts
 from gristmill.pipelines.frame.inputs import versions_read
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, Resolved
 from gristmill.pipelines.frame.refused import check_quarantine
+from gristmill.pipelines.frame.sources import classifier_refs, named_by_digest, with_classifiers
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.clusters.divergence import DIVERGENCE
 from gristmill.stages.core.records import Chunk, Records
@@ -78,8 +79,16 @@ class RecordRecipe(InputRecipe):
                 f"recipe.inputs: {', '.join(empty)}: no record was kept. Leave it out of recipe.inputs, or set"
                 " recipe.allow_empty=true if that is as it should be; nothing was committed."
             )
-        sources = tuple(manifest.ref for manifest in read)
+        sources = (*(manifest.ref for manifest in read), *classifier_refs(self, versions))
         return Resolved(identity, stages, self._build, sources, merging=partial(_merging, self.flow))
+
+    def with_digests(self, versions: Versions) -> Self:
+        """With the digests of the classifiers that it names by their versions."""
+        return with_classifiers(self, versions)
+
+    def identity(self, suppression: str = "") -> dict[str, Any]:
+        """Classifiers count by their bytes, wherever they lie."""
+        return named_by_digest(self, super().identity(suppression))
 
     def _build(self, run: BuildContext) -> Draft:
         """The version of these inputs on top of a base. Raises GateFailed, Incomplete, PlanOnly, BalanceError."""

@@ -62,6 +62,7 @@ def _run_link(recipe: Recipe, how: Run, store: Store, runner: Runner) -> Result:
     """Makes one version, or returns it. Raises as `run_pipeline`."""
     started = time.time()
     versions = Versions(store)
+    recipe = recipe.with_digests(versions)
     files = input_files(recipe.inputs, versions) if isinstance(recipe, InputRecipe) else None
     with Lease(store, recipe.target) as lease:
         runner.begin(lease.announce)

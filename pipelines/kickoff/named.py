@@ -12,13 +12,17 @@ from functools import singledispatch
 from typing import NamedTuple
 
 from gristmill.lake.versions.form import FORMS, Form, Layout
+from gristmill.lake.versions.markers import is_exact
 from gristmill.model.train.stage import Origin
 from gristmill.pipelines.evaluate import EvaluateRecipe
 from gristmill.pipelines.frame.recipe import Recipe
+from gristmill.pipelines.frame.records import RecordRecipe
+from gristmill.pipelines.frame.sources import classifiers_of
 from gristmill.pipelines.mixture import MixtureRecipe
 from gristmill.pipelines.reason.reasoning import Asking
 from gristmill.pipelines.tokenizer import TokenizerRecipe
 from gristmill.pipelines.train import TrainRecipe
+from gristmill.pipelines.training.classifier import SIDES, ClassifierRecipe
 from gristmill.pipelines.training.spec import STAGE, StageSpec
 from gristmill.pipelines.vision import VisionRecipe
 
@@ -40,6 +44,7 @@ def _holds(form: Form) -> tuple[Callable[[Layout], bool], str]:
 _TEXTS = (lambda layout: layout.shown == "texts", "records with texts")
 _ANYTHING = (lambda layout: True, "anything")
 _TOKENIZER, _MODEL, _WINDOWS, _IMAGES = _holds("tokenizer"), _holds("model"), _holds("windows"), _holds("images")
+_CLASSIFIER = _holds("classifier")
 _BRINGS_TOKENIZER = (
     lambda layout: layout in (FORMS["tokenizer"], FORMS["model"]),
     "a tokenizer, or a model that brings one",
@@ -62,6 +67,18 @@ def _(recipe: VisionRecipe) -> Iterator[Named]:
 def _(recipe: TokenizerRecipe) -> Iterator[Named]:
     if recipe.file is None:
         yield from (Named("recipe.sources", ref, *_TEXTS) for ref in recipe.sources or ("",))
+
+
+@named.register
+def _(recipe: ClassifierRecipe) -> Iterator[Named]:
+    for side in SIDES:
+        yield from (Named(f"recipe.{side}", ref, *_TEXTS) for ref in getattr(recipe, side) if is_exact(ref))
+
+
+@named.register
+def _(recipe: RecordRecipe) -> Iterator[Named]:
+    judges = ((name, value.model) for name, value in classifiers_of(recipe) if value.is_version)
+    yield from (Named(f"recipe.{name}.model", model, *_CLASSIFIER) for name, model in judges)
 
 
 @named.register

@@ -7,6 +7,7 @@ keys, content hashes and measures. A screen may stand anywhere after the reading
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic
@@ -20,7 +21,7 @@ from gristmill.lake.accounts import ledger
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import StageId, canonical
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, read_refs
+from gristmill.lake.store.objects import ObjectRef, read_object, read_refs
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, KEYS_SCHEMA, Chunk, Passed, Records, alive_batches, put_verdicts
 from gristmill.stages.core.work import Outcome, Stage, Work
@@ -67,18 +68,19 @@ class Screen(Stage[ScreenPayload], Generic[B]):
         """payload: ScreenPayload. Outputs `screened`: keys, reason, and every measure, by content hash; and fates."""
         payload = work.payload
         exclusions = read_refs(store, payload.exclusions) if payload.exclusions else []
+        filters = [filter_.with_objects(object_reader(store)) for filter_ in self.filters]
         fates, tables = Fates(), []
         received, passed_bytes = Tally(), 0
         for rows in alive_batches(store, payload.chunk, [*KEYS, *self.batch.columns], exclusions):
             if work.received is None:  # only here is known who was excluded before
                 received += ledger.tally(rows)
             batch = self.batch.of(rows)
-            table = self._judge(rows, batch, fates)
+            table = self._judge(filters, rows, batch, fates)
             tables.append(table)
             passed_bytes += pc.sum(pc.filter(batch.sizes, pc.is_null(table["reason"]))).as_py() or 0
         if not tables:
             nothing = pa.RecordBatch.from_pylist([], schema=KEYS_SCHEMA)
-            tables.append(self._judge(nothing, self.batch.empty(), fates))
+            tables.append(self._judge(filters, nothing, self.batch.empty(), fates))
         verdicts = pa.concat_tables(tables)
         written, counts = fates.write(store)
         passed = ledger.tally(verdicts.filter(pc.is_null(verdicts["reason"])))
@@ -93,10 +95,10 @@ class Screen(Stage[ScreenPayload], Generic[B]):
             facts=Passed(passed_bytes),
         )
 
-    def _judge(self, rows: pa.RecordBatch, batch: B, fates: Fates) -> pa.Table:
+    def _judge(self, filters: Sequence[Filter[B]], rows: pa.RecordBatch, batch: B, fates: Fates) -> pa.Table:
         columns: dict[str, Any] = {name: rows[name] for name in KEYS}
         reason = pa.nulls(rows.num_rows, pa.string())
-        for filter_ in self.filters:  # all of them measure what an earlier one drops too: replay may drop it no more
+        for filter_ in filters:  # all of them measure what an earlier one drops too: replay may drop it no more
             measures = filter_.measure(batch)
             columns |= {f"{filter_.name}.{name}": measures[name] for name in measures.schema.names}
             reason = pc.coalesce(reason, filter_.rule(measures))
@@ -120,6 +122,11 @@ class Screen(Stage[ScreenPayload], Generic[B]):
             for reason, column in filter_.evidence.items():
                 columns[f"{filter_.name}.{reason}"] = f"{filter_.name}.{column}"
         return columns
+
+
+def object_reader(store: Store) -> Callable[[str], bytes]:
+    """sha256 in hex -> all bytes of that object, for `Filter.with_objects`; it raises DamagedObject, NotFound."""
+    return lambda sha256: read_object(store, ObjectRef(kind="object", sha256=sha256, bytes=0, records=0))
 
 
 def filter_id(filter_: Filter[Any] | Edit) -> StageId:

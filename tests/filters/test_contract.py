@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import classifiers
 import pyarrow as pa
 import pytest
 
 from gristmill.filters.base import Filter, above, below, first_reason
 from gristmill.filters.c4 import C4Quality
+from gristmill.filters.classify.filter import Quality, Toxicity
+from gristmill.filters.classify.words import ToxicWords
 from gristmill.filters.datatrove_filter import DatatroveFilter
 from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.fineweb import FineWebQuality
@@ -32,6 +35,9 @@ FILTERS: list[Filter[Docs]] = [
     UrlRules(),
     Rights(),
     DatatroveFilter("GopherQualityFilter"),
+    Quality(classifiers.model_path(), min_score=0.9),
+    ToxicWords(max_vulgar=0.01),
+    Toxicity(classifiers.model_path(), max_score=0.9),
     Decontaminate((str(Path(__file__).parent / "millers.jsonl"),)),
 ]
 
@@ -41,7 +47,7 @@ TEXTS = [
     "",
     "too short",
     "Der Müller mahlt das Korn zu Mehl und verkauft es auf dem Markt. " * 9,
-    "foo:) ) IS_ALPHA \x00 \u2028 中文",
+    "foo:) ) IS_ALPHA \x00 \u2028 中文 shit",
     "# " * 60 + GOOD,
     "- the mill\n" * 60,
     " \n ",
@@ -52,9 +58,11 @@ every_filter = pytest.mark.parametrize("filter_", FILTERS, ids=lambda filter_: f
 
 
 def test_every_filter_of_a_pipeline_is_in_the_table() -> None:
-    off = ("url", "rights", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality")
+    off = ("url", "rights", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "toxic_words")
+    model = {"model": classifiers.model_path()}
     named = {"datatrove": {"filter": "FineWebQualityFilter"}, "decontaminate": {"benchmarks": ["millers.jsonl"]}}
-    recipe = WebRecipe.model_validate({**{name: {} for name in off}, **named})
+    models = {"quality": model, "toxicity": model}
+    recipe = WebRecipe.model_validate({**{name: {} for name in off}, **named, **models})
     assert {type(filter_) for filter_ in recipe.screen.filters} == {type(filter_) for filter_ in FILTERS}
 
 
