@@ -39,7 +39,7 @@ from gristmill.stages.classify.texts import (
 )
 from gristmill.stages.classify.train import CLASSIFIER, LEAST, ClassifierFacts, TrainClassifier, statistics, train_work
 from gristmill.stages.mix.tokenize import text_shards
-from gristmill.stages.read.inputs import find_inputs
+from gristmill.stages.read.listing import find_inputs
 
 SIDES = ("positives", "negatives", "held_out")
 """Keys of the recipe that name texts."""

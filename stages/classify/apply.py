@@ -27,7 +27,7 @@ from gristmill.stages.classify.texts import TextOrigin, file_texts
 from gristmill.stages.classify.train import as_json
 from gristmill.stages.gates.texts import Samples
 from gristmill.stages.mix.tokenize import text_shards
-from gristmill.stages.read.inputs import find_inputs
+from gristmill.stages.read.listing import find_inputs
 from gristmill.stages.text.screen import object_reader
 
 SCORES = pa.schema([("id", pa.string()), ("characters", pa.int64()), ("score", pa.float32())])
