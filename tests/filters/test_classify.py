@@ -284,13 +284,6 @@ def test_samples_are_read_without_special_tokens():
     text = "<|user|>Hi<|end|>Hello"
     parts = [(8, True), (2, False), (7, True), (5, False)]
     rows = pa.RecordBatch.from_pylist(
-        [{"text": text, "parts": [{"length": n, "special": special} for n, special in parts], "url": None}],
-        schema=pa.schema(
-            [
-                ("text", pa.string()),
-                ("parts", pa.list_(pa.struct([("length", pa.int32()), ("special", pa.bool_())]))),
-                ("url", pa.string()),
-            ]
-        ),
+        [{"text": text, "parts": [{"length": n, "special": special, "learn": False} for n, special in parts]}]
     )
     assert Samples.of(rows).strings == ["Hi\nHello"]
