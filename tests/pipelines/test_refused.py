@@ -26,7 +26,7 @@ def refused(tmp_path: Path) -> str:
     (tmp_path / "a.jsonl").write_bytes(b"".join(WRONG))
     (tmp_path / "b.warc.gz").write_bytes(gz(record(http(b"x"), length=99)))
     with pytest.raises(GateFailed) as failure:
-        web.run(tmp_path / "lake", [tmp_path / "a.jsonl", tmp_path / "b.warc.gz"])
+        web.run(tmp_path / "lake", [tmp_path / "a.jsonl", tmp_path / "b.warc.gz"], unreadable_files="quarantine")
     return str(failure.value)
 
 
