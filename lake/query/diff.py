@@ -235,7 +235,7 @@ def _side_by_side(a: Manifest, b: Manifest) -> tuple[StageCounts, ...]:
     rows = []
     for stage in order:
         passed = tuple(side[stage].passed if stage in side else None for side in (left, right))
-        reasons = tuple((reason, *numbers) for of, reason, *numbers in counts if of == stage)
+        reasons = tuple((reason, in_a, in_b) for of, reason, in_a, in_b in counts if of == stage)
         own = (change for change in changes if stage in left and stage in right)
         settings = tuple((key[len(stage) + 1 :], *values) for key, *values in own if key.startswith(f"{stage}."))
         rows.append(StageCounts(stage, (passed[0], passed[1]), reasons, settings))
