@@ -154,6 +154,8 @@ def _limits(replay: Replay) -> Iterable[str]:
     unasked = replay.received - replay.asked
     if unasked:
         yield f"{counted(unasked, 'record')} never came to the filters: no setting of theirs changes that"
+    if replay.unmeasured:
+        yield f"{counted(replay.unmeasured, 'record')} would come to filters that have not measured them"
     if replay.is_exact:
         yield f"{replay.passed:,} pass the filters, of {counted(replay.kept_at_most, 'content')}: so many would be kept"
         return

@@ -59,8 +59,9 @@ class Replay:
     """`settings`: (dotted key, in the version, asked). `verdicts`: (reason, "kept" or PASSES; records before; after).
 
     `asked`: records that came to the filters; no setting of a filter changes the fate of the others. `passed`: those
-    that no filter drops now. `kept_at_most`: of these, as many have different contents; exactly so many are kept where
-    `is_exact`, because nothing but exact duplicates is dropped behind the filters.
+    that no filter drops now, of which `unmeasured` never came to the later ones. `kept_at_most`: of those that pass, as
+    many have different contents; exactly so many are kept where `is_exact`, because nothing but exact duplicates is
+    dropped behind the filters.
     """
 
     version: str
@@ -70,6 +71,7 @@ class Replay:
     verdicts: tuple[tuple[str, int, int], ...]
     changes: tuple[Change, ...]
     passed: int
+    unmeasured: int
     kept_at_most: int
     is_exact: bool
 
@@ -98,8 +100,9 @@ def replay(versions: Versions, manifest: Manifest, settings: Sequence[str], exam
         verdicts=_table(manifest, moved.counts),
         changes=moved.changes(versions, manifest, [asked for asked, _ in parts]),
         passed=sum(map(len, verdicts.contents)),
+        unmeasured=verdicts.unmeasured,
         kept_at_most=verdicts.distinct(),
-        is_exact=all(asked.only_exact for asked, _ in parts) and not len(verdicts.forgotten),
+        is_exact=all(asked.only_exact for asked, _ in parts) and not (len(verdicts.forgotten) or verdicts.unmeasured),
     )
 
 

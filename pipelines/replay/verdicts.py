@@ -64,12 +64,14 @@ class Verdicts:
 
     `asked`: records that came to the first screen. Changed ones, an entry each in `places`, `labels` (numbers in
     `names`: a reason, or PASSES) and `tables` (in which table its measures stand). `contents`: the first 64 bits of the
-    content hashes of all that pass now.
+    content hashes of all that pass now; of these `unmeasured` came through an earlier screen of several, and the later
+    ones have not measured them.
     """
 
     at: Places
     forgotten: np.ndarray
     asked: int = 0
+    unmeasured: int = 0
     names: list[str] = field(default_factory=lambda: [PASSES])
     places: list[np.ndarray] = field(default_factory=list)
     labels: list[np.ndarray] = field(default_factory=list)
@@ -118,10 +120,10 @@ class Verdicts:
         same = pc.fill_null(pc.equal(before, now), False).to_numpy(zero_copy_only=False) | (passed & passes)
         changed = np.flatnonzero(known & ~same)
         self._add(ref, places[changed], now.take(pa.array(changed)))
-        if is_last:  # an earlier screen's newcomers are asked no further
-            self.contents.append(_content(rows, known & passes))
-        else:
-            self.contents.append(_content(rows, known & passes & ~passed))
+        newcomers = known & passes & ~passed
+        if not is_last:  # they are asked no further
+            self.unmeasured += int(newcomers.sum())
+        self.contents.append(_content(rows, known & passes if is_last else newcomers))
         return places[known & passed & ~passes]
 
     def _add(self, ref: ObjectRef, places: np.ndarray, reasons: pa.Array) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import vision
 import web
 
 from gristmill.lake.query.diff import diff
@@ -212,3 +213,35 @@ def test_what_was_taken_down_is_not_brought_back(tmp_path, sample) -> None:
     assert moves(after)[KEPT, change.after] == change.records - 1
     assert gone.id not in {e.record.id for c in after.changes for e in c.examples}
     assert not after.is_exact
+
+
+CAPTIONS = ["A red mill by the river in the evening.", "short", "IMG_20231101.JPG", "A barn."]
+SIZES = [(96, 128), (5, 400), (300, 300)]
+
+
+def test_a_record_that_an_earlier_screen_drops_is_asked_no_further(store, tmp_path) -> None:
+    """Images are screened before captions: a record goes and comes between the two."""
+    lines, images = [], {}
+    for n, (caption, size) in enumerate((caption, size) for caption in CAPTIONS for size in SIZES):
+        images[f"{n}.png"] = vision.encoded(vision.pixels(n, *size))
+        lines.append({"image": f"{n}.png", "text": caption})
+    inputs = [vision.folder_of(tmp_path / "in", lines, images)]
+    base = vision.run(store, inputs, min_similarity=None)
+    settings = {"image_size": {"min_side": 100}, "caption": {"min_characters": 10}}
+    spelled_out = [f"recipe.{key}={json.dumps(value)}" for key, value in settings.items()]
+    answer = replay(Versions(store), base, spelled_out)
+    compared = diff(store, base, vision.run(store, inputs, min_similarity=None, **settings))
+    narrow = "image_size.too_narrow"
+    assert (
+        moves(answer)
+        == {(c.before, c.after): c.records for c in compared.changes}
+        == {
+            (KEPT, narrow): 2,  # two captions that pass, of a picture that was high enough
+            ("caption.too_short", narrow): 1,
+            ("caption.boilerplate", narrow): 1,
+            (KEPT, "caption.too_short"): 1,
+        }
+    )
+    wider = replay(Versions(store), base, ["recipe.image_size.min_side=2"])
+    assert moves(wider) == {(narrow, PASSES): 4}  # what their captions come to is not known
+    assert wider.kept_at_most == base.kept.count + 4 and wider.unmeasured == 4 and not wider.is_exact
