@@ -13,6 +13,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.filters.base import Filter, above, below, first_reason
-from gristmill.filters.classify.model import POSITIVE, Model, digest, from_file, loaded
+from gristmill.filters.classify.model import POSITIVE, Model, digest, loaded
 from gristmill.filters.classify.windows import Windows
 from gristmill.filters.text.docs import Docs
 
@@ -99,15 +100,9 @@ class ModelFilter(Filter[Docs]):
         return config | {"windows": asdict(self.windows or Windows()), "model_sha256": self.model_digest()}
 
     def _model(self) -> Model:
-        """The model: of a version, as `with_objects` left it in this process."""
-        if not self.is_version:
-            model = from_file(self.model)
-            if self.sha256 not in (None, model.sha256):
-                raise ValueError(
-                    f"{self.name}.model: {self.model} has the sha256 {model.sha256[:12]}, not {str(self.sha256)[:12]}"
-                )
-            return model
-        return loaded(self.model_digest(), self._absent)
+        """The model: of a version, as `with_objects` left it in this process. A file is read once, where its digest is
+        known."""
+        return loaded(self.model_digest(), self._absent if self.is_version else Path(self.model).read_bytes)
 
     def _absent(self) -> bytes:
         raise ValueError(f"{self.name}.model: {self.model} was not read from its lake; call with_objects first")

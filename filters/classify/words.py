@@ -52,7 +52,7 @@ class ToxicWords(Filter[Docs]):
     def measure(self, docs: Docs) -> pa.RecordBatch:
         """Shares of the words of each list, null where there is no word, and the `draw`."""
         lowered = pc.utf8_lower(docs.texts)
-        words = _words(*docs.buffers)
+        words = count_words(*docs.buffers)
         shares = [ratio(_counts(lowered, pattern), words) for pattern in patterns().values()]
         return pa.record_batch([*shares, draws(docs)], names=[*LISTS, "draw"])
 
@@ -96,7 +96,7 @@ def _pattern(words: tuple[str, ...], endings: str) -> str:
     return rf"(?:^|[^\pL\pN])(?:{spelled}){endings}\b"
 
 
-def _words(offsets: np.ndarray, data: np.ndarray) -> np.ndarray:
+def count_words(offsets: np.ndarray, data: np.ndarray) -> np.ndarray:
     """Runs of bytes that are no white space of ASCII, of each text, int64 [rows]."""
     space = _SPACE[data[offsets[0] : offsets[-1]]]
     begins = ~space

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import re
 import shutil
 
 import classifiers
@@ -14,7 +16,7 @@ from gristmill.filters.classify import learn, model
 from gristmill.filters.classify.filter import Quality, Toxicity, draws
 from gristmill.filters.classify.learn import FastText, NotTrained
 from gristmill.filters.classify.windows import Windows, prepared, words
-from gristmill.filters.classify.words import LISTS, ToxicWords, lists
+from gristmill.filters.classify.words import LISTS, ToxicWords, count_words, lists
 from gristmill.filters.lid import SHIPPED
 from gristmill.filters.text.docs import Docs
 from gristmill.stages.gates.texts import Samples
@@ -255,6 +257,14 @@ def test_words_are_counted_whole():
     assert shares[2] == pytest.approx((0, 0, 4 / 6))
     assert shares[4] == pytest.approx((2 / 4, 0, 1 / 4))
     assert shares[5] == (None, None, None)
+
+
+def test_words_of_a_batch_are_those_of_its_texts():
+    rng = random.Random(0)
+    for _ in range(100):
+        texts = ["".join(rng.choices(" a\n.é\tb", k=rng.randint(0, 12))) for _ in range(rng.randint(1, 8))]
+        batch = Docs(pa.array(["before", *texts]).slice(1))
+        assert count_words(*batch.buffers).tolist() == [len(re.findall(r"[^ \t\n\r\v\f]+", text)) for text in texts]
 
 
 def test_a_word_that_is_quoted_is_not_a_page_of_them():
