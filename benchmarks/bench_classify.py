@@ -1,7 +1,7 @@
 """How much faster is a trained classifier as a filter here than datatrove's, with the same model and the same labels?
 
 Both score the same lines: the words of one window of each text, made before, since datatrove reads a text as it comes.
-`whole`: ours with all that it does, eight windows of the text made and scored, beside datatrove's on the whole text.
+`whole`: other with all that it does, eight windows of the text made and scored, beside datatrove's on the whole text.
 `words`: the share of a text that is obscene or hateful, for which datatrove has nothing; megabytes a second.
 """
 
@@ -69,14 +69,15 @@ class _Datatrove(FastTextClassifierFilter):
 
 
 def _report(source: str, texts: list[str], path: str, rounds: int) -> Report:
-    theirs = _Datatrove(path, keep_labels=("positive", MIN_SCORE))
+    # long: each arm beside its row
+    peer = _Datatrove(path, keep_labels=("positive", MIN_SCORE))
     whole, windowed = Quality(path, windows=WHOLE, min_score=MIN_SCORE), Quality(path, min_score=MIN_SCORE)
     lines = [WHOLE.lines(text)[0] for text in texts]
     model = from_file(path)
     close = [abs(score - MIN_SCORE) < ROUNDING for score in model.scores(lines, "positive")]
 
     def by_datatrove(texts: list[str]) -> list[bool]:
-        return [bool(theirs.filter(Document(text=text, id="0"))) for text in texts]
+        return [bool(peer.filter(Document(text=text, id="0"))) for text in texts]
 
     def by_model() -> list[bool]:
         return [bool(score >= MIN_SCORE) for score in model.scores(lines, "positive")]
@@ -87,7 +88,7 @@ def _report(source: str, texts: list[str], path: str, rounds: int) -> Report:
     def check(outcomes: Mapping[str, Any]) -> None:
         for name in ("model", "whole"):
             pairs = zip(outcomes["datatrove"], outcomes[name], close, strict=True)
-            same = [(theirs, theirs if near else ours) for theirs, ours, near in pairs]
+            same = [(label, label if near else other) for label, other, near in pairs]
             require_equal(f"classify: labels, datatrove against {name}", *map(list, zip(*same, strict=True)))
 
     arms = {

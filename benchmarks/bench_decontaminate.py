@@ -1,6 +1,6 @@
 """How much faster is decontamination than datatrove's NGramsDecontFilter, with the same decisions?
 
-The rules coincide on texts whose words both cut alike (datatrove's are spaCy's, ours runs of letters and digits): the
+The rules coincide on texts whose words both cut alike (datatrove's are spaCy's, decontaminate runs of letters and digits): the
 texts of the other benchmarks, without the words that spaCy cuts, in small letters. Items are stretches of some of them
 and stretches of words drawn at random. Both have their index in memory; datatrove's is written as its indexer writes
 it, which itself wants lighteval. Ours also names the item and counts the n-grams of each, datatrove stops at the first.
@@ -87,24 +87,24 @@ def run(tiny: bool) -> Report:
     with TemporaryDirectory() as folder:
         index = Path(folder, "index")
         index.mkdir()
-        theirs = datatrove_filter(index, ["one to load the tokenizer"])
-        texts = plain(material, theirs.tokenizer)
+        peer = datatrove_filter(index, ["one to load the tokenizer"])
+        texts = plain(material, peer.tokenizer)
         items = items_of(texts, 200 if tiny else ITEMS, random.Random(0))
-        theirs = datatrove_filter(index, items)
+        peer = datatrove_filter(index, items)
         path = Path(folder, "items.jsonl")
         path.write_text("".join(json.dumps({"text": item}) + "\n" for item in items))
-        ours = Decontaminate((str(path),), ngram=NGRAM, max_items=None)
-        by_gristmill(ours, texts[:1])  # the index of this process
+        decontaminate = Decontaminate((str(path),), ngram=NGRAM, max_items=None)
+        by_gristmill(decontaminate, texts[:1])  # the index of this process
         arms = {
-            "datatrove": Arm(lambda: by_datatrove(theirs, texts)),
-            "gristmill": Arm(lambda: by_gristmill(ours, texts)),
+            "datatrove": Arm(lambda: by_datatrove(peer, texts)),
+            "gristmill": Arm(lambda: by_gristmill(decontaminate, texts)),
         }
         times = contest(
             arms,
             rounds,
             lambda outcomes: require_equal("decontaminate", outcomes["datatrove"], outcomes["gristmill"]),
         )
-    found = sum(times.outcomes["gristmill"])
+    dropped = sum(times.outcomes["gristmill"])
     return Report(
         name="decontaminate",
         data=source,
@@ -121,7 +121,7 @@ def run(tiny: bool) -> Report:
             "texts": len(texts),
             "characters": sum(map(len, texts)),
             "items": len(items),
-            "contaminated": found,
+            "contaminated": dropped,
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
         },
     )

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 
 from gristmill.lake.store.base import NotFound, Store
 from gristmill.lake.store.objects import ObjectRef
+from gristmill.lake.store.present import MissingObjects as MissingObjects
+from gristmill.lake.store.present import missing
 from gristmill.lake.store.sealed import Unreadable
 from gristmill.lake.versions import history
 from gristmill.lake.versions.folded import Unfolder
@@ -35,8 +37,6 @@ from gristmill.lake.versions.manifest import (
 )
 from gristmill.lake.versions.markers import check_name as check_name
 from gristmill.lake.versions.markers import create_tag, create_withdrawal, read_reason, read_tag
-from gristmill.lake.versions.present import MissingObjects as MissingObjects
-from gristmill.lake.versions.present import missing
 from gristmill.lake.versions.roots import slot_key, slots_below
 
 log = logging.getLogger("gristmill")

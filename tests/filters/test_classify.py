@@ -150,9 +150,9 @@ def test_the_kernel_scores_as_the_library_does(ngrams):
     trained = model.parsed(FastText(word_ngrams=ngrams, min_count=1, epochs=25).train(lines).data)
     assert trained.arrays is not None
     pieces = [prepared(text) for text in (*GOOD, *BAD, *ODD, " ".join(ODD), classifiers.texts("positive", 1, 77)[0])]
-    ours, theirs = trained.scores(pieces, "positive"), trained.by_library(pieces, "positive")
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)  # NaN where the other has it
-    assert np.isnan(ours).sum() == 3  # "", "  ", "_"
+    scores, of_library = trained.scores(pieces, "positive"), trained.by_library(pieces, "positive")
+    np.testing.assert_allclose(scores, of_library, atol=1e-6)  # NaN where the other has it
+    assert np.isnan(scores).sum() == 3  # "", "  ", "_"
     assert len(set(ours[:6].round(4))) > 2
 
 

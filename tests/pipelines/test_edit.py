@@ -111,8 +111,8 @@ def test_nothing_tells_what_was_taken_out(tmp_path: Path, caplog: pytest.LogCapt
         "shards": json.dumps(texts(folder)),
         "verdicts": "".join(str(read_table(store, ref).to_pylist()) for ref in measures(store, manifest)),
     }
-    for where, said in written.items():
-        assert [value for value in PLANTED if value in said] == [], where
+    for where, content in written.items():
+        assert [value for value in PLANTED if value in content] == [], where
     assert "<email>" in written["shards"]
 
 
