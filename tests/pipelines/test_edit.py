@@ -13,11 +13,12 @@ import web
 
 from gristmill import lake
 from gristmill.lake.query.why import why
-from gristmill.lake.store.objects import read_table
+from gristmill.lake.store.objects import read_refs, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.stages.run.unfinished import Incomplete
+from gristmill.stages.text.edit import EditTexts
 
 EMAIL, PHONE, CARD, IBAN = (
     "jane.roe@mail.example",
@@ -117,8 +118,6 @@ def test_nothing_tells_what_was_taken_out(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def measures(store: Any, manifest: Manifest) -> list[Any]:
-    from gristmill.lake.store.objects import read_refs
-
     refs = [ref for attached in manifest.attachments if attached.kind == "refs" for ref in read_refs(store, attached)]
     return [ref for ref in refs if ref.kind == "screened"]
 
@@ -161,8 +160,6 @@ def test_a_killed_edit_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     inputs = [crawl(tmp_path / "1.jsonl", [KEPT, PLAIN]), crawl(tmp_path / "2.jsonl", [COPY, SHORT])]
     recipe = {"pii": {}, "c4_lines": {}, **OFF}
     whole = web.run(tmp_path / "whole", inputs, **recipe).manifest
-    from gristmill.stages.text.edit import EditTexts
-
     run, done = EditTexts.run, []
 
     def killed(self: EditTexts, store: Any, work: Any) -> Any:
