@@ -1,6 +1,6 @@
 """How much faster is decontamination than datatrove's NGramsDecontFilter, with the same decisions?
 
-The rules coincide on texts whose words both cut alike (datatrove's are spaCy's, decontaminate runs of letters and digits): the
+The rules coincide on texts whose words both cut alike (datatrove's are spaCy's, here runs of letters and digits): the
 texts of the other benchmarks, without the words that spaCy cuts, in small letters. Items are stretches of some of them
 and stretches of words drawn at random. Both have their index in memory; datatrove's is written as its indexer writes
 it, which itself wants lighteval. Ours also names the item and counts the n-grams of each, datatrove stops at the first.
@@ -114,7 +114,7 @@ def run(tiny: bool) -> Report:
                 "decontamination, 13 words, over datatrove's NGramsDecontFilter",
                 times.ratio("datatrove", "gristmill"),
                 "x",
-                f"decision on all {len(texts)} texts, {found} of them contaminated",
+                f"decision on all {len(texts)} texts, {dropped} of them contaminated",
             ),
         ),
         details={

@@ -153,7 +153,7 @@ def test_the_kernel_scores_as_the_library_does(ngrams):
     scores, of_library = trained.scores(pieces, "positive"), trained.by_library(pieces, "positive")
     np.testing.assert_allclose(scores, of_library, atol=1e-6)  # NaN where the other has it
     assert np.isnan(scores).sum() == 3  # "", "  ", "_"
-    assert len(set(ours[:6].round(4))) > 2
+    assert len(set(scores[:6].round(4))) > 2
 
 
 def test_models_of_another_kind_are_left_to_the_library(tmp_path):
