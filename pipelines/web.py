@@ -30,18 +30,34 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
+from gristmill.pipelines.frame.steps import (
+    ExactDuplicates,
+    NearDuplicates,
+    RepeatedParagraphs,
+    RepeatedSubstrings,
+    Screening,
+)
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import WriteShards
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.dedup.paragraphs import Paragraphs
+from gristmill.stages.dedup.substrings import Substrings
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.extract import Extract
 from gristmill.stages.text.screen import Screen
 
-_LATER = ("url", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "datatrove", "decontaminate")
+_LATER = (
+    "url",
+    "gopher_repetition",
+    "c4_quality",
+    "fineweb_quality",
+    "language_quality",
+    "datatrove",
+    "decontaminate",
+    "substrings",
+)
 
 
 class WebRecipe(RecordRecipe):
@@ -68,6 +84,7 @@ class WebRecipe(RecordRecipe):
     decontaminate: Decontaminate | None = None
     exact: Exact = Exact()
     paragraphs: Paragraphs | None = None
+    substrings: Substrings | None = None
     minhash: MinHash | None = MinHash()
     survivor: tuple[str, ...] = (N_WORDS,)
     min_similarity: float | None = Field(default=0.7, gt=0, le=1)
@@ -79,6 +96,8 @@ class WebRecipe(RecordRecipe):
         steps: list[Step] = [Screening(self.screen), ExactDuplicates(self.exact)]
         if self.paragraphs is not None:
             steps.append(RepeatedParagraphs(self.paragraphs))
+        if self.substrings is not None:
+            steps.append(RepeatedSubstrings(self.substrings))
         if self.minhash is not None:
             steps.append(
                 NearDuplicates(
