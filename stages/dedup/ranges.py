@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -42,3 +43,9 @@ def in_hex(hashes: np.ndarray) -> pa.StringArray:
     digits = np.stack([_HEX[octets >> 4], _HEX[octets & 15]], axis=1)
     offsets = np.arange(0, 16 * len(hashes) + 1, 16, dtype=np.int32)
     return pa.StringArray.from_buffers(len(hashes), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(digits)))
+
+
+def longest_range(row: Mapping[str, Any]) -> str:
+    """In words, of a row with `share`, `ranges` and `words`: the share, and the longest range, in words from 0."""
+    longest = max(row["ranges"], key=lambda part: (part["end"] - part["start"], -part["start"]))
+    return f"{row['share']:.4g}; words {longest['start']} to {longest['end']} of {row['words']}"

@@ -31,7 +31,7 @@ from gristmill.stages.core.ranges import hash_ranges
 from gristmill.stages.core.records import Chunk, Records, alive
 from gristmill.stages.core.shards import shard_groups
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.dedup.ranges import in_hex, ranges_of
+from gristmill.stages.dedup.ranges import in_hex, longest_range, ranges_of
 from gristmill.stages.dedup.runs import begins
 from gristmill.stages.run.runner import Runner
 
@@ -77,7 +77,7 @@ class FindPayload:
 
 @dataclass(frozen=True)
 class JudgePayload:
-    """The documents of a chunk, the number of the first; repeated runs and exclusions (list objects)."""
+    """Documents of a chunk, the number of the first; repeated runs and exclusions (list objects)."""
 
     documents: ObjectRef
     first: int
@@ -244,32 +244,26 @@ class JudgeRuns(Stage[JudgePayload]):
         here = (pc.field("document") >= first) & (pc.field("document") < first + rows.num_rows)
         parts = [read_table(store, ref, filters=here) for ref in read_refs(store, payload.repeated)]
         repeated = pa.concat_tables([_REPEATED.empty_table(), *parts])
-        found = ranges_of(repeated["document"].to_numpy() - first, repeated["at"].to_numpy(), self.min_tokens)
-        covered = np.bincount(found.documents, found.ends - found.starts, rows.num_rows)
+        ranges = ranges_of(repeated["document"].to_numpy() - first, repeated["at"].to_numpy(), self.min_tokens)
+        covered = np.bincount(ranges.documents, ranges.ends - ranges.starts, rows.num_rows)
         words = rows["words"].to_numpy()
         share = np.divide(covered, words, out=np.zeros(rows.num_rows), where=words > 0)
-        rows = rows.append_column("share", pa.array(share)).append_column("ranges", found.lists(rows.num_rows))
+        rows = rows.append_column("share", pa.array(share)).append_column("ranges", ranges.lists(rows.num_rows))
         rows = without_exclusions(store, rows, read_refs(store, payload.exclusions))
         hit = pc.greater(rows["share"], self.max_repeated)
         lost, passed = rows.filter(hit), rows.filter(pc.invert(hit))
         fates = Fates()
         for row in lost.to_pylist():
-            fates.add(row, "dropped", REASON, _value(row))
+            fates.add(row, "dropped", REASON, longest_range(row))
         written, counts = fates.write(store)
-        ranges = put_table(store, "ranges", rows.select([*KEYS, "share", "ranges"]))
+        measured = put_table(store, "ranges", rows.select([*KEYS, "share", "ranges"]))
         return Outcome(
-            outputs=(store_exclusions(store, lost), written, ranges),
+            outputs=(store_exclusions(store, lost), written, measured),
             received=ledger.tally(rows),
             passed=ledger.tally(passed),
             dropped=counts.dropped,
             reasons=counts.reasons,
         )
-
-
-def _value(row: dict) -> str:
-    """The share, and the longest range, in words from 0."""
-    longest = max(row["ranges"], key=lambda part: (part["end"] - part["start"], -part["start"]))
-    return f"{row['share']:.4g}; words {longest['start']} to {longest['end']} of {row['words']}"
 
 
 def _gather_works(

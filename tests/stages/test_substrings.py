@@ -118,10 +118,10 @@ def test_the_same_digest_for_other_ranges_groups_and_chunks(tmp_path, monkeypatc
 
 
 def test_ranges_that_touch_are_one_and_hashes_keep_their_order() -> None:
-    found = ranges_of(np.array([1, 0, 1, 1, 3]), np.array([9, 4, 0, 5, 2]), 5)
-    assert found.documents.tolist() == [0, 1, 3]
-    assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == [(4, 9), (0, 14), (2, 7)]
-    assert found.lists(4).to_pylist()[2] == [] and len(found.lists(4)) == 4
+    covered_by = ranges_of(np.array([1, 0, 1, 1, 3]), np.array([9, 4, 0, 5, 2]), 5)
+    assert covered_by.documents.tolist() == [0, 1, 3]
+    assert list(zip(covered_by.starts.tolist(), covered_by.ends.tolist(), strict=True)) == [(4, 9), (0, 14), (2, 7)]
+    assert covered_by.lists(4).to_pylist()[2] == [] and len(covered_by.lists(4)) == 4
     numbers = np.array([0, 1, 2**63, 2**64 - 1, 0xABCDEF0123456789], np.uint64)
     assert in_hex(numbers).to_pylist() == [f"{number:016x}" for number in numbers.tolist()]
     assert in_hex(numbers[:0]).to_pylist() == []
