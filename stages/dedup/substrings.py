@@ -129,8 +129,8 @@ class Substrings:
         done = runner.map("find runs", _find_works(finding, gathered, rows, before))
         repeated = put_refs(store, [r.output("repeated_runs") for r in done])
         numbered = zip(chunks, first, strict=False)  # `first` has the number of all at its end
-        works = [_judge_work(judging, chunk.documents, n, repeated, exclusions) for chunk, n in numbered]
-        return runner.map("judge runs", works), [r.output(kind_of(self.min_tokens)) for r in done]
+        judges = [_judge_work(judging, chunk.documents, n, repeated, exclusions) for chunk, n in numbered]
+        return runner.map("judge runs", judges), [r.output(kind_of(self.min_tokens)) for r in done]
 
 
 @dataclass(frozen=True)
