@@ -87,24 +87,24 @@ def run(tiny: bool) -> Report:
     with TemporaryDirectory() as folder:
         index = Path(folder, "index")
         index.mkdir()
-        peer = datatrove_filter(index, ["one to load the tokenizer"])
-        texts = plain(material, peer.tokenizer)
+        datatrove_index = datatrove_filter(index, ["one to load the tokenizer"])
+        texts = plain(material, datatrove_index.tokenizer)
         items = items_of(texts, 200 if tiny else ITEMS, random.Random(0))
-        peer = datatrove_filter(index, items)
+        datatrove_index = datatrove_filter(index, items)
         path = Path(folder, "items.jsonl")
         path.write_text("".join(json.dumps({"text": item}) + "\n" for item in items))
-        decontaminate = Decontaminate((str(path),), ngram=NGRAM, max_items=None)
-        by_gristmill(decontaminate, texts[:1])  # the index of this process
+        own_filter = Decontaminate((str(path),), ngram=NGRAM, max_items=None)
+        by_gristmill(own_filter, texts[:1])  # the index of this process
         arms = {
-            "datatrove": Arm(lambda: by_datatrove(peer, texts)),
-            "gristmill": Arm(lambda: by_gristmill(decontaminate, texts)),
+            "datatrove": Arm(lambda: by_datatrove(datatrove_index, texts)),
+            "gristmill": Arm(lambda: by_gristmill(own_filter, texts)),
         }
         times = contest(
             arms,
             rounds,
             lambda outcomes: require_equal("decontaminate", outcomes["datatrove"], outcomes["gristmill"]),
         )
-    dropped = sum(times.outcomes["gristmill"])
+    contaminated = sum(times.outcomes["gristmill"])
     return Report(
         name="decontaminate",
         data=source,
@@ -114,14 +114,14 @@ def run(tiny: bool) -> Report:
                 "decontamination, 13 words, over datatrove's NGramsDecontFilter",
                 times.ratio("datatrove", "gristmill"),
                 "x",
-                f"decision on all {len(texts)} texts, {dropped} of them contaminated",
+                f"decision on all {len(texts)} texts, {contaminated} of them contaminated",
             ),
         ),
         details={
             "texts": len(texts),
             "characters": sum(map(len, texts)),
             "items": len(items),
-            "contaminated": dropped,
+            "contaminated": contaminated,
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
         },
     )

@@ -36,12 +36,20 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import Editing, ExactDuplicates, NearDuplicates, RepeatedParagraphs, Screening
+from gristmill.pipelines.frame.steps import (
+    Editing,
+    ExactDuplicates,
+    NearDuplicates,
+    RepeatedParagraphs,
+    RepeatedSubstrings,
+    Screening,
+)
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import WriteShards
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.dedup.paragraphs import Paragraphs
+from gristmill.stages.dedup.substrings import Substrings
 from gristmill.stages.near.gather import Gather
 from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.declared import DeclaredFields
@@ -63,6 +71,7 @@ _LATER = (
     "decontaminate",
     "c4_lines",
     "pii",
+    "substrings",
 )
 
 
@@ -103,6 +112,7 @@ class WebRecipe(RecordRecipe):
     pii: Pii | None = None
     exact: Exact = Exact()
     paragraphs: Paragraphs | None = None
+    substrings: Substrings | None = None
     minhash: MinHash | None = MinHash()
     survivor: tuple[str, ...] = (N_WORDS,)
     min_similarity: float | None = Field(default=0.7, gt=0, le=1)
@@ -117,6 +127,8 @@ class WebRecipe(RecordRecipe):
         steps.append(ExactDuplicates(self.exact))
         if self.paragraphs is not None:
             steps.append(RepeatedParagraphs(self.paragraphs))
+        if self.substrings is not None:
+            steps.append(RepeatedSubstrings(self.substrings))
         if self.minhash is not None:
             steps.append(
                 NearDuplicates(

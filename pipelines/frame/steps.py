@@ -1,4 +1,4 @@
-"""The steps that pipelines over records are made of: filters, edits, duplicates, repeated paragraphs, near duplicates.
+"""The steps that pipelines over records are made of: filters, edits, duplicates, repeated text, near duplicates.
 
 Each may stand anywhere in a flow, and is left out by leaving it out. Cheap steps that drop much belong first; a filter
 that stands behind a comparison is run anew where the comparison came out otherwise.
@@ -27,6 +27,7 @@ from gristmill.stages.core.records import Chunk, Edited
 from gristmill.stages.core.work import Stage
 from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
 from gristmill.stages.dedup.paragraphs import Paragraphs
+from gristmill.stages.dedup.substrings import Substrings, kind_of
 from gristmill.stages.near.gather import Gather, gather
 from gristmill.stages.near.link import Link, MergeForests, link
 from gristmill.stages.near.minhash import GatherSignatures, gather_signatures_works, sign_work
@@ -163,6 +164,39 @@ class RepeatedParagraphs(Step):
             )
         elif (had := config["min_documents"]) < self.paragraphs.min_documents:
             log.warning("recipe.paragraphs: of %s and before no more than %d pages count for a paragraph", base, had)
+
+
+@dataclass(frozen=True)
+class RepeatedSubstrings(Step):
+    """Documents most of whose words stand in long runs that earlier documents have, of this run or another version."""
+
+    substrings: Substrings
+
+    deciders: ClassVar[tuple[str, ...]] = ("substrings",)
+
+    @property
+    def grows(self) -> Mapping[str, tuple[str, ...]]:
+        """Runs of this many words: those of others cannot be compared with them."""
+        return {kind_of(self.substrings.min_tokens): ("run",)}
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return self.substrings.stages
+
+    def run(self, run: BuildContext, state: State) -> State:
+        """Drops the documents that consist of little else."""
+        kind = kind_of(self.substrings.min_tokens)
+        before = attachments_of(run.base, kind)
+        if run.base is not None and not before:
+            log.warning("recipe.substrings: %s was made without it, so that nothing of it is compared", run.base)
+        done, runs = self.substrings.judge(run.runner, state.records, before)
+        state.records.check("substrings", done)
+        return state.after(
+            state.records.compared(done),
+            done,
+            attachments=[*before, *runs],
+            measures=[receipt.output("ranges") for receipt in done],
+        )
 
 
 @dataclass(frozen=True)
