@@ -15,9 +15,8 @@ import pytest
 from gristmill.filters.classify import learn, model
 from gristmill.filters.classify.filter import Quality, Toxicity, draws
 from gristmill.filters.classify.learn import FastText, NotTrained
-from gristmill.filters.classify.windows import Windows, prepared, words
+from gristmill.filters.classify.windows import Windows, words
 from gristmill.filters.classify.words import LISTS, ToxicWords, count_words, lists
-from gristmill.filters.lid import SHIPPED
 from gristmill.filters.text.docs import Docs
 from gristmill.stages.gates.texts import Samples
 
@@ -123,43 +122,6 @@ def test_a_score_is_the_mean_over_windows_of_what_the_library_says():
     (score,) = quality.measure(docs(long))["score"].to_pylist()
     assert score == pytest.approx(np.mean(expected), abs=6e-5)
     assert score == np.float32(round(score, 4))
-
-
-ODD = (
-    *(
-        "",
-        "  ",
-        "_",
-        "a_b 1,2.3.x",
-        "don't 'tis o'clock'",
-        "l’été",
-        "ﬁn ½ ² ①",
-        "中文 字",
-        "a" * 5000,
-        "\n\n",
-        "é\u0301",
-    ),
-    *("١٢٣ 12a", "x' y'", "'", "😀 ok", "a\u00a0b", "…“quote”–dash", "the the the\nthe", "oven. warm, bread"),
-)
-
-
-@pytest.mark.parametrize("ngrams", [2, 3, 5])
-def test_the_kernel_scores_as_the_library_does(ngrams):
-    lines = [(label, line) for label in classifiers.LABELS for line in classifiers.texts(label, 30)]
-    lines += [(label, words(" ".join(ODD))) for label in classifiers.LABELS]
-    trained = model.parsed(FastText(word_ngrams=ngrams, min_count=1, epochs=25).train(lines).data)
-    assert trained.arrays is not None
-    pieces = [prepared(text) for text in (*GOOD, *BAD, *ODD, " ".join(ODD), classifiers.texts("positive", 1, 77)[0])]
-    scores, of_library = trained.scores(pieces, "positive"), trained.by_library(pieces, "positive")
-    np.testing.assert_allclose(scores, of_library, atol=1e-6)  # NaN where the other has it
-    assert np.isnan(scores).sum() == 3  # "", "  ", "_"
-    assert len(set(scores[:6].round(4))) > 2
-
-
-def test_models_of_another_kind_are_left_to_the_library(tmp_path):
-    lid = model.from_file(str(SHIPPED))
-    assert lid.arrays is None
-    assert lid.scores(["the baker lets the dough rest"], "en")[0] > 0.5
 
 
 def test_quality_keeps_what_it_was_trained_to_want():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import classifiers
 import pyarrow as pa
 import pytest
 
@@ -19,6 +20,8 @@ from gristmill.filters.audio.clip import ClipQuality
 from gristmill.filters.audio.transcript import SpeechRate, TranscriptQuality
 from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
+from gristmill.filters.classify.filter import Quality, Toxicity
+from gristmill.filters.classify.windows import Windows
 from gristmill.filters.datatrove_filter import DatatroveFilter
 from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.fineweb import FineWebQuality
@@ -87,6 +90,9 @@ FILTERS: list[Case] = [
     (DatatroveFilter("GopherQualityFilter"), documents),
     (Decontaminate((MILLERS,), ngram=2), documents),
     (Decontaminate((MILLERS,), ngram=2, min_ngrams=None, min_share=0.3), documents),
+    (LanguageFilter(min_score="by_language"), documents),
+    (Quality(classifiers.model_path()), documents),
+    (Toxicity(classifiers.model_path()), documents),
     (ImageSize(), pictures),
     (CaptionQuality(), captions),
     (ClipQuality(), clips),
@@ -112,6 +118,10 @@ OTHERS: dict[str, list[Any]] = {
     "ngram": [1, 3],
     "max_items": [1, None],
     "model_path": [],  # another file
+    "model": [],
+    "label": ["negative"],
+    "windows": [Windows(count=1, characters=50)],
+    "sha256": [],
     "host_parts": [("mill",)],
     "words": [("casino",)],
     "soft_words": [("mill", "hot")],
@@ -126,7 +136,7 @@ def others(filter_: Filter[Any], field: str) -> Iterator[Filter[Any]]:
     value = getattr(filter_, field)
     if isinstance(value, bool):
         values: list[Any] = [not value]
-    elif field in OTHERS:
+    elif field in OTHERS and not isinstance(value, float):
         values = OTHERS[field]
     else:
         unset = (0, 1, 2, 5, 20, 300, 100_000)
