@@ -22,6 +22,7 @@ from gristmill.filters.base import Filter
 from gristmill.filters.c4 import C4Quality
 from gristmill.filters.classify.filter import Quality, Toxicity
 from gristmill.filters.classify.windows import Windows
+from gristmill.filters.classify.words import ToxicWords, lists
 from gristmill.filters.datatrove_filter import DatatroveFilter
 from gristmill.filters.decontaminate import Decontaminate
 from gristmill.filters.fineweb import FineWebQuality
@@ -31,6 +32,7 @@ from gristmill.filters.image.size import ImageSize
 from gristmill.filters.language import LanguageFilter
 from gristmill.filters.language_quality import LanguageQuality
 from gristmill.filters.repetition import GopherRepetition
+from gristmill.filters.rights import Rights
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.url import UrlRules
 from gristmill.pipelines.speech import SpeechRecipe
@@ -76,6 +78,28 @@ def documents(rows: int = 500) -> Docs:
     return Docs(pa.array(texts, strings), urls=pa.array(urls, strings), languages=pa.array(labels, strings))
 
 
+def coarse() -> Docs:
+    """The same with words of the lists, in some."""
+    rng, docs = random.Random(5), documents()
+    every = [word for words in lists().values() for word in words]
+    texts = [f"{text} {rng.choice(every)}" if rng.random() < 0.5 else text for text in docs.strings]
+    return Docs(pa.array(texts, pa.string()), docs.urls, docs.languages)
+
+
+def declared() -> Docs:
+    """The same with what their sources declare."""
+    rng, docs = random.Random(6), documents()
+    columns = {
+        "license": [None, "cc-by-4.0", "cc-by-nc-3.0", "all rights reserved", "cc0-1.0; mit"],
+        "robots": [None, "noai", "noindex, noai", "ccbot:noindex"],
+        "tdm_reservation": [None, "0", "1"],
+        "date": [None, "2023", "2024-05-06", "2024-11-29T10:00:00"],
+    }
+    rows = {name: [rng.choice(values) for _ in docs.strings] for name, values in columns.items()}
+    docs.declared = pa.record_batch(rows, schema=pa.schema([(name, pa.string()) for name in rows]))
+    return docs
+
+
 MILLERS = str(Path(__file__).parent / "millers.jsonl")
 Case = tuple[Filter[Any], Callable[[], Any]]
 FILTERS: list[Case] = [
@@ -92,7 +116,9 @@ FILTERS: list[Case] = [
     (Decontaminate((MILLERS,), ngram=2, min_ngrams=None, min_share=0.3), documents),
     (LanguageFilter(min_score="by_language"), documents),
     (Quality(classifiers.model_path()), documents),
-    (Toxicity(classifiers.model_path()), documents),
+    (Toxicity(classifiers.model_path(), max_score=0.4), documents),
+    (ToxicWords(), coarse),
+    (Rights(licenses=("cc-by",), crawled_from="2024-01", crawled_before="2024-06"), declared),
     (ImageSize(), pictures),
     (CaptionQuality(), captions),
     (ClipQuality(), clips),
@@ -122,6 +148,11 @@ OTHERS: dict[str, list[Any]] = {
     "label": ["negative"],
     "windows": [Windows(count=1, characters=50)],
     "sha256": [],
+    "licenses": [None, ("cc0", "mit")],
+    "refused_licenses": [("cc-by",)],
+    "robots": [("noindex",), ()],
+    "crawled_from": ["2023", "2024-11"],
+    "crawled_before": ["2024", None],
     "host_parts": [("mill",)],
     "words": [("casino",)],
     "soft_words": [("mill", "hot")],
@@ -136,6 +167,8 @@ def others(filter_: Filter[Any], field: str) -> Iterator[Filter[Any]]:
     value = getattr(filter_, field)
     if isinstance(value, bool):
         values: list[Any] = [not value]
+    elif value == "by_language":
+        values = [0.3, 0.65, 0.95, None]
     elif field in OTHERS and not isinstance(value, float):
         values = OTHERS[field]
     else:
@@ -143,6 +176,8 @@ def others(filter_: Filter[Any], field: str) -> Iterator[Filter[Any]]:
         scaled = unset if value is None else [value * by for by in (0, 0.2, 0.7, 1.05, 1.5, 9)]
         kind = float if isinstance(value, float) else int
         values = [*map(kind, scaled), 0.05, 0.5, 1.0, None]
+        if field == "keep":  # a share
+            values = [0.05, 0.5, 1.0]
     for other in values:
         try:
             yield dataclasses.replace(filter_, **{field: other})
@@ -183,9 +218,15 @@ def test_a_replayed_verdict_is_that_of_a_run(filter_: Filter[Any], batch: Callab
 
 
 def test_every_filter_of_a_pipeline_is_replayed() -> None:
-    off = {"url": {}, "gopher_repetition": {}, "c4_quality": {}, "fineweb_quality": {}, "language_quality": {}}
-    named = {"datatrove": {"filter": "FineWebQualityFilter"}, "decontaminate": {"benchmarks": ["a.jsonl"]}}
-    web = WebRecipe.model_validate({**off, **named})
+    off = ("url", "rights", "gopher_repetition", "c4_quality", "fineweb_quality", "language_quality", "toxic_words")
+    model = {"model": classifiers.model_path()}
+    named = {
+        "quality": model,
+        "toxicity": model,
+        "datatrove": {"filter": "FineWebQualityFilter"},
+        "decontaminate": {"benchmarks": ["a.jsonl"]},
+    }
+    web = WebRecipe.model_validate({**{name: {} for name in off}, **named})
     recipes = (web, VisionRecipe(language=LanguageFilter()), SpeechRecipe())
     values = [getattr(recipe, key) for recipe in recipes for key in type(recipe).model_fields]
     assert {type(v) for v in values if isinstance(v, Filter)} == {type(filter_) for filter_, _ in FILTERS}
