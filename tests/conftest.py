@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import junkdrawer
 from s3_server import S3Server, run_seaweedfs
 
 from gristmill.lake.store.base import Store
@@ -42,6 +43,9 @@ def _one_thread_of_torch() -> None:
 
 
 os.register_at_fork(after_in_child=_one_thread_of_torch)  # some test may have asked for more
+# Hypothesis times garbage collection in a callback, from where no exception gets out: a Ctrl-C that arrives there would
+# be lost, and the test of what it ends would wait for ever.
+junkdrawer._gc_initialized = True
 os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from gristmill.lake.store.base import Store
@@ -21,6 +21,7 @@ from gristmill.pipelines.kickoff.held import held_back
 from gristmill.pipelines.kickoff.room import Room, Share, share_of
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.settings.exits import DEFECT, DONE, INCOMPLETE
+from gristmill.stages.run.cluster import interrupts
 
 log = logging.getLogger("gristmill")
 
@@ -90,7 +91,7 @@ def run_graph(
 
         return work
 
-    by_urgency = graph.by_urgency(chosen)
+    by_urgency, interrupted = graph.by_urgency(chosen), interrupts()
     while True:
         for name in by_urgency:
             if name in ends or name in running:
@@ -106,7 +107,7 @@ def run_graph(
         if not running:
             return [ends[name] for name in chosen]
         try:
-            end = finished.get()
+            end = _next_of(finished, interrupted)
         except KeyboardInterrupt:
             return [ends.get(name) or End(name, "stopped", why="interrupted", code=INCOMPLETE) for name in chosen]
         del running[end.node]
@@ -114,6 +115,17 @@ def run_graph(
         if end.passes:
             versions[end.node] = end.versions
         watch.ended(end)
+
+
+def _next_of(finished: SimpleQueue[End], interrupted: int) -> End:
+    """The next end. Raises KeyboardInterrupt, also where one came that Python raised in a finalizer or a callback of
+    the garbage collector, from where no exception gets out: then `interrupts()` is more than `interrupted`."""
+    while True:
+        try:
+            return finished.get(timeout=1)
+        except Empty:
+            if interrupts() > interrupted:
+                raise KeyboardInterrupt from None
 
 
 def _held(node: Node, ends: Mapping[str, End]) -> End | None:

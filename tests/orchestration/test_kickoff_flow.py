@@ -109,9 +109,13 @@ def test_ctrl_c_ends_the_nodes_and_waits_for_none_of_their_work(graphs, server, 
         waiting.until((graphs.folder / "up").exists, "the node's process")
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        flow.run_flow(graphs.asked({"a": graphs.upper("a")}, run={"nodes": 2}))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            flow.run_flow(graphs.asked({"a": graphs.upper("a")}, run={"nodes": 2}))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_no_secret_goes_to_the_server(graphs, monkeypatch):
