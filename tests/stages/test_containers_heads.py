@@ -153,7 +153,8 @@ def test_no_value_of_a_ledger_holds_an_address_or_a_header(data, nl, tmp_path) -
     path = tmp_path / "a.warc"
     path.write_bytes(data.replace(b"\r\n", nl))
     store = open_store(str(tmp_path / "lake"))
-    recipe = {"inputs": [str(path)], "max_quarantine_rate": 1.0}
+    kept = {"allow_empty": True, "unreadable_files": "quarantine", "max_quarantine_rate": 1.0}
+    recipe = {"inputs": [str(path)], **kept}
     manifest = run_pipeline(WebConfig.model_validate({"recipe": recipe}), store, Runner(store, workers=0)).manifest
     values = [v for ref in manifest.ledgers for v in read_table(store, ref)["value"].to_pylist()]
     assert len(values) == manifest.received.count >= 1
