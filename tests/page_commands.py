@@ -155,6 +155,11 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "pip install": SETS_UP,
         "python -m benchmarks.train_extraction": "needs the labelled pages, which are no part of the repository",
     },
+    "filters": {
+        "grist run web": "tests of decontaminate, of substrings and of classifiers run these, on data of their own",
+        "grist replay": "tests/pipelines/test_replay.py asks for the same of runs of its own",
+        "grist classifier": "tests/orchestration/test_classifier.py gives them, to texts of its own",
+    },
     "model": {"grist serve": SERVES},
     "nightly": {
         "export": NEEDS_STACK,
