@@ -99,8 +99,8 @@ def test_a_name_that_is_none_says_which_there_are_and_a_path_says_what_to_type(i
     unknown = elsewhere(tmp_path, installed / "grist", "run", "webb", "--lake", "lake")
     assert (
         unknown.returncode == 2
-        and "there are classifier, evaluate, everything-paper, everything, grpo, instruct, mixture, model, preference, reasoning,"
-        " speech, tokenizer, train-nano,"
+        and "there are classifier, evaluate, everything-paper, everything, grpo, instruct, mixture, model, preference,"
+        " reasoning, speech, tokenizer, train-nano,"
         " train-paper, train-reasoning-nano, train-reasoning-paper, train-speech-nano, train-speech-paper,"
         " train-vision-nano, train-vision-paper, train, vision, web"
         in unknown.stderr
