@@ -136,13 +136,13 @@ class RepeatedParagraphs(Step):
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
-        return self.paragraphs.stages
+        return self.paragraphs.comparison.stages
 
     def run(self, run: BuildContext, state: State) -> State:
         """Drops the documents that consist of little else."""
         before = attachments_of(run.base, "paragraphs")
         self._warn(run.base, before)
-        done, paragraphs = self.paragraphs.judge(run.runner, state.records, before)
+        done, paragraphs = self.paragraphs.comparison.judge(run.runner, state.records, before)
         state.records.check("paragraphs", done)
         return state.after(
             state.records.compared(done),
@@ -181,7 +181,7 @@ class RepeatedSubstrings(Step):
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
-        return self.substrings.stages
+        return self.substrings.comparison.stages
 
     def run(self, run: BuildContext, state: State) -> State:
         """Drops the documents that consist of little else."""
@@ -189,7 +189,7 @@ class RepeatedSubstrings(Step):
         before = attachments_of(run.base, kind)
         if run.base is not None and not before:
             log.warning("recipe.substrings: %s was made without it, so that nothing of it is compared", run.base)
-        done, runs = self.substrings.judge(run.runner, state.records, before)
+        done, runs = self.substrings.comparison.judge(run.runner, state.records, before)
         state.records.check("substrings", done)
         return state.after(
             state.records.compared(done),

@@ -1,15 +1,13 @@
 """Repeated paragraphs: a document most of whose text other pages of its host have as well is a template, and goes.
 
-Here are the setting, the order of the stages, and the hashes; who repeats whom is in stages/dedup/repeated.py. It
-runs after exact duplicates, so that no copy of a page makes its text repeated; texts are never edited, so the verdict
-is on documents. A paragraph is a line, compared as in CCNet (Wenzek et al. 2019, arXiv 1911.00359, section 3.1, and its
-code, `normalize_for_dedup`): lower case, every digit is 0, no punctuation; spaces are ignored as well, accents are
-kept.
+Here are the setting and the hashes; who repeats whom is in stages/dedup/repeated.py. It runs after exact duplicates, so
+that no copy of a page makes its text repeated; the verdict is on documents, whose texts stay whole. A paragraph is a
+line, compared as in CCNet (Wenzek et al. 2019, arXiv 1911.00359, section 3.1, and its code, `normalize_for_dedup`):
+lower case, every digit is 0, no punctuation; spaces are ignored as well, accents are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -20,22 +18,13 @@ import pyarrow.compute as pc
 import xxhash
 
 from gristmill.lake.accounts import ledger
-from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ROW_GROUP_ROWS, ObjectRef, put_refs, put_table
+from gristmill.lake.store.objects import ROW_GROUP_ROWS, put_table
 from gristmill.stages.core.fates import KEYS
-from gristmill.stages.core.records import Chunk, Records, alive
+from gristmill.stages.core.records import Chunk, alive
 from gristmill.stages.core.work import Outcome, Stage, Work
-from gristmill.stages.dedup.repeated import (
-    CountParagraphs,
-    GatherParagraphs,
-    Hashed,
-    JudgeParagraphs,
-    count_works,
-    gather_works,
-    judge_work,
-)
-from gristmill.stages.run.runner import Runner
+from gristmill.stages.dedup.pieces import DOCUMENTS, HASHED, Comparison
+from gristmill.stages.dedup.repeated import CountParagraphs, GatherParagraphs, JudgeParagraphs
 
 _HASHED = pa.schema([("paragraph", pa.string()), ("row", pa.int32()), ("bytes", pa.int64())])
 
@@ -70,36 +59,15 @@ class Paragraphs:
             raise ValueError(f"min_paragraph_bytes={self.min_paragraph_bytes}: at least 1; 1 compares every line")
 
     @property
-    def stages(self) -> tuple[HashParagraphs, GatherParagraphs, CountParagraphs, JudgeParagraphs]:
-        """In order; each has of these settings what decides its output."""
-        return (
+    def comparison(self) -> Comparison:
+        """The stages; each has of these settings what decides its output."""
+        return Comparison(
             HashParagraphs(self.min_paragraph_bytes),
             GatherParagraphs(),
             CountParagraphs(self.min_documents),
             JudgeParagraphs(self.max_repeated),
+            kept="paragraphs",
         )
-
-    def judge(
-        self, runner: Runner, records: Records, before: Sequence[ObjectRef]
-    ) -> tuple[list[Receipt], list[ObjectRef]]:
-        """Judges all records that are in, on top of the paragraphs of earlier versions (`before`).
-
-        Returns receipts with exclusions (kind `losers`), fates and `shares`; and the paragraphs of these records, for
-        later versions.
-        """
-        store, exclusions = runner.store, records.put_exclusions(runner.store)
-        hashing, gathering, counting, judging = self.stages
-        done = runner.map("hash paragraphs", [_hash_work(hashing, chunk) for chunk in records.chunks])
-        chunks = [Hashed(r.output("hashed"), r.output("documents")) for r in done]
-        first = np.cumsum([0, *(chunk.documents.records for chunk in chunks)]).tolist()
-        done = runner.map("gather paragraphs", gather_works(gathering, chunks, first, exclusions))
-        gathered = put_refs(store, [r.output("gathered") for r in done])
-        rows = sum(r.output("gathered").records for r in done)
-        done = runner.map("count paragraphs", count_works(counting, gathered, rows, before))
-        repeated = put_refs(store, [r.output("repeated") for r in done])
-        numbered = zip(chunks, first, strict=False)  # `first` has the number of all at its end
-        works = [judge_work(judging, chunk.documents, n, repeated, exclusions) for chunk, n in numbered]
-        return runner.map("judge paragraphs", works), [r.output("paragraphs") for r in done]
 
 
 @dataclass(frozen=True)
@@ -124,7 +92,7 @@ class HashParagraphs(Stage[Chunk]):
         tally = ledger.tally(rows)
         table = pa.concat_tables(hashed).sort_by([("paragraph", "ascending"), ("row", "ascending")])
         documents = rows.select(KEYS).append_column("bytes", pa.chunked_array(sizes)).replace_schema_metadata()
-        outputs = (put_table(store, "hashed", table), put_table(store, "documents", documents))
+        outputs = (put_table(store, HASHED, table), put_table(store, DOCUMENTS, documents))
         return Outcome(outputs=outputs, passed=tally, received=tally)
 
     def _hashed(self, batch: pa.RecordBatch, first: int) -> tuple[pa.Table, pa.Array]:
@@ -167,7 +135,3 @@ def host_of(url: str | None, source: str | None) -> str | None:
     except ValueError:  # crawls are full of `http://[`
         host = None
     return host or source or None
-
-
-def _hash_work(stage: HashParagraphs, chunk: Chunk) -> Work[Chunk]:
-    return Work(stage, chunk.digests, chunk, chunk.tally, chunk.label)

@@ -21,7 +21,7 @@ from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.web import WebRecipe
-from gristmill.stages.dedup import repeated
+from gristmill.stages.dedup import pieces
 
 done = repeated_pages.done
 
@@ -102,8 +102,8 @@ def test_a_takedown_leaves_no_paragraph_of_the_page_and_the_next_increment_goes_
 
 
 def test_however_the_work_is_cut_the_fates_are_the_same(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(repeated, "ROWS_PER_GROUP", 7)
-    monkeypatch.setattr(repeated, "ROWS_PER_RANGE", 5)
+    monkeypatch.setattr(pieces, "ROWS_PER_GROUP", 7)
+    monkeypatch.setattr(pieces, "ROWS_PER_RANGE", 5)
     path = write(tmp_path / "pages.jsonl", [*TEMPLATES, *UNIQUE, *OTHERS])
     m = web.run(tmp_path / "lake", [path], scan={"chunk_bytes": 3_000}, **ON).manifest
     assert fates(tmp_path / "lake") == fates(done[0])

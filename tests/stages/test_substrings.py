@@ -17,7 +17,7 @@ from gristmill.lake.store.objects import read_refs, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.stages.dedup import substrings
+from gristmill.stages.dedup import pieces
 from gristmill.stages.dedup.ranges import in_hex, ranges_of
 from gristmill.stages.dedup.substrings import Substrings
 
@@ -79,8 +79,8 @@ def fates(folder: Path) -> dict[int, tuple[str | None, str | None]]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_ranges_and_verdicts_are_those_of_a_plain_reference(tmp_path, monkeypatch, seed) -> None:
-    monkeypatch.setattr(substrings, "ROWS_PER_RANGE", 100)  # several ranges and groups, though texts are few
-    monkeypatch.setattr(substrings, "ROWS_PER_GROUP", 150)
+    monkeypatch.setattr(pieces, "ROWS_PER_RANGE", 100)  # several ranges and groups, though texts are few
+    monkeypatch.setattr(pieces, "ROWS_PER_GROUP", 150)
     texts = texts_of(random.Random(seed), 40)
     m = run(tmp_path / "lake", [write(tmp_path / "a.jsonl", texts)])
     expected = reference(texts, N)
@@ -111,8 +111,8 @@ def test_an_increment_is_compared_with_what_came_before(tmp_path) -> None:
 def test_the_same_digest_for_other_ranges_groups_and_chunks(tmp_path, monkeypatch) -> None:
     path = write(tmp_path / "a.jsonl", texts_of(random.Random(4), 40))
     digests = {run(tmp_path / "lake", [path]).content_digest}
-    monkeypatch.setattr(substrings, "ROWS_PER_RANGE", 64)
-    monkeypatch.setattr(substrings, "ROWS_PER_GROUP", 64)
+    monkeypatch.setattr(pieces, "ROWS_PER_RANGE", 64)
+    monkeypatch.setattr(pieces, "ROWS_PER_GROUP", 64)
     digests.add(run(tmp_path / "other", [path]).content_digest)
     assert len(digests) == 1
 
