@@ -10,7 +10,7 @@ Source: Raffel et al. 2020, arXiv 1910.10683, 2.2; datatrove 0.10.1, pipeline/fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -52,36 +52,20 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class C4Quality(Filter[Docs]):
+class C4Quality(LineRules, Filter[Docs]):
     """Keeps documents of `languages` (ISO 639-1; empty = all, no labels needed) that pass every test.
 
-    The last six fields say which lines count; they are measured with: another value is another measure.
+    Its rules for lines say which lines count; they are measured with: another value is another measure.
     """
 
     languages: tuple[str, ...] = ("en",)
     lorem_ipsum: bool = True
     curly_bracket: bool = True
     min_sentences: int | None = 5
-    terminal_punctuation: bool = True
-    min_words_per_line: int | None = 3
-    max_word_length: int | None = 1000
-    javascript: bool = True
-    policy: bool = True
-    remove_citations: bool = True
 
     name: ClassVar[str] = "c4_quality"
     VERSION: ClassVar[int] = 1
-    measured_with: ClassVar[frozenset[str]] = frozenset(
-        {
-            "languages",
-            "terminal_punctuation",
-            "min_words_per_line",
-            "max_word_length",
-            "javascript",
-            "policy",
-            "remove_citations",
-        }
-    )
+    measured_with: ClassVar[frozenset[str]] = frozenset({"languages", *(rule.name for rule in fields(LineRules))})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "lorem_ipsum": "lorem_ipsum_line",
@@ -90,25 +74,13 @@ class C4Quality(Filter[Docs]):
         }
     )
 
-    @property
-    def line_rules(self) -> LineRules:
-        """Which lines count."""
-        return LineRules(
-            max_word_length=self.max_word_length,
-            remove_citations=self.remove_citations,
-            terminal_punctuation=self.terminal_punctuation,
-            min_words=self.min_words_per_line,
-            javascript=self.javascript,
-            policy=self.policy,
-        )
-
     def measure(self, docs: Docs) -> pa.RecordBatch:
         """Measures of each document; nulls for one in another language.
 
         Raises ValueError if `languages` is not empty and the batch has no language labels.
         """
         asked = docs.rows_in(self.languages)
-        ruled = ruled_lines(docs.buffers, asked, self.line_rules)
+        ruled = ruled_lines(docs.buffers, asked, self)
         kept_rows = ruled.row[ruled.state == KEPT]
         sentences = np.zeros(len(docs), np.int64)
         np.add.at(sentences, kept_rows, english_words().split(ruled.kept).n_sentences())

@@ -39,6 +39,7 @@ def all_committed(config: PipelineConfig, store: Store) -> list[Manifest] | None
 def _of_link(recipe: Recipe, store: Store) -> Manifest | None:
     """As `committed`, of one link."""
     versions = Versions(store)
+    recipe = recipe.with_digests(versions)
     digests: list[str] = []
     suppression = ""
     if isinstance(recipe, InputRecipe):

@@ -1,8 +1,9 @@
 """The web pipeline: crawls in, an accounted, versioned dataset of clean text out.
 
 scan (input side of the balance) -> extract (read + HTML to text) -> screen (language, Gopher quality) -> edits (C4's
-lines, personal data; off by default) -> exact duplicates -> repeated paragraphs -> near duplicates -> shards -> ledger.
-Leaves of the recipe stand beside the stages that use them; `conf/web.yaml` has each key with its default.
+lines, personal data) -> exact duplicates -> repeated paragraphs -> repeated substrings -> near duplicates -> shards ->
+ledger. Edits and what is repeated are off by default. Leaves of the recipe stand beside the stages that use them;
+`conf/web.yaml` has each key with its default.
 """
 
 from __future__ import annotations
@@ -73,8 +74,6 @@ _LATER = (
     "pii",
     "substrings",
 )
-
-
 NO_PAGE = (
     "recipe.inputs: not one of {records} records is a page or a text to read; mostly {reasons}. WAT files and files of"
     " requests hold none: read the WARC or WET beside them. Set recipe.allow_empty=true if that is as it should be;"

@@ -35,10 +35,11 @@ _DECIMALS = 4
 @dataclass(frozen=True)
 class ModelFilter(Filter[Docs]):
     """`label`: the model's, whose probability is the score. `windows`: None, those that a version was trained with, and
-    of a file the usual ones. `sha256`: of the model, if it has to be that one; a recipe knows both before its run.
+    of a file the usual ones. `sha256`: of the model, if it has to be that one; a recipe knows both before its run, and
+    of an earlier run's recipe there is nothing else.
     `languages`: of the documents that are scored (ISO 639-1, as the language filter says); empty: all."""
 
-    model: str
+    model: str = ""
     label: str = POSITIVE
     windows: Windows | None = None
     languages: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class ModelFilter(Filter[Docs]):
     measured_with: ClassVar[frozenset[str]] = frozenset({"model", "label", "windows", "languages", "sha256"})
 
     def __post_init__(self) -> None:
-        if not self.model:
+        if not self.model and self.sha256 is None:
             raise ValueError(f"{self.name}.model is empty: give a version (NAME@vN) or the path of a fastText model")
 
     @property

@@ -20,19 +20,13 @@ from gristmill.filters.text.measures import KEPT, LineRules, ruled_lines
 
 
 @dataclass(frozen=True)
-class C4Lines(Edit):
-    """Edits documents of `languages` (ISO 639-1; empty = all, no labels needed); None switches a rule off.
+class C4Lines(LineRules, Edit):
+    """Edits documents of `languages` (ISO 639-1; empty = all, no labels needed) by its rules for lines.
 
     Counts: `lines` that went.
     """
 
     languages: tuple[str, ...] = ("en",)
-    terminal_punctuation: bool = True
-    min_words_per_line: int | None = 3
-    max_word_length: int | None = 1000
-    javascript: bool = True
-    policy: bool = True
-    remove_citations: bool = True
 
     name: ClassVar[str] = "c4_lines"
     VERSION: ClassVar[int] = 1
@@ -45,25 +39,13 @@ class C4Lines(Edit):
     def asked_languages(self) -> tuple[str, ...]:
         return self.languages
 
-    @property
-    def line_rules(self) -> LineRules:
-        """Which lines stay."""
-        return LineRules(
-            max_word_length=self.max_word_length,
-            remove_citations=self.remove_citations,
-            terminal_punctuation=self.terminal_punctuation,
-            min_words=self.min_words_per_line,
-            javascript=self.javascript,
-            policy=self.policy,
-        )
-
     def edit(self, docs: Docs) -> Edited:
         """The lines that stay, joined by newlines; documents in other languages as they came.
 
         Raises ValueError if `languages` is not empty and the batch has no language labels.
         """
         asked = docs.rows_in(self.languages)
-        ruled = ruled_lines(docs.buffers, asked, self.line_rules)
+        ruled = ruled_lines(docs.buffers, asked, self)
         stays = ruled.state == KEPT
         rows = len(docs)
         kept = np.bincount(ruled.row[stays], minlength=rows)

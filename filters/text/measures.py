@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -122,15 +123,16 @@ POLICIES = (
 )
 
 
-class LineRules(NamedTuple):
-    """C4's rules for lines: datatrove's `C4QualityFilter`; None switches one off."""
+@dataclass(frozen=True)
+class LineRules:
+    """C4's rules for lines, as settings: datatrove's `C4QualityFilter`; None switches one off."""
 
-    max_word_length: int | None = 1000
-    remove_citations: bool = True
     terminal_punctuation: bool = True
-    min_words: int | None = 3
+    min_words_per_line: int | None = 3
+    max_word_length: int | None = 1000
     javascript: bool = True
     policy: bool = True
+    remove_citations: bool = True
 
 
 class RuledLines(NamedTuple):
@@ -155,7 +157,15 @@ def ruled_lines(texts: Texts, rows: np.ndarray, rules: LineRules) -> RuledLines:
     edited, counts = np.zeros(int(offsets[-1] - offsets[0]) + 1, np.uint8), np.zeros(3, np.int64)
     phrases = [phrase.encode() for phrase in (*CITATIONS, "lorem ipsum", "javascript", *POLICIES)]
     bounds = np.cumsum([0, *map(len, phrases)]).astype(np.int64)
-    numbers = np.array([-1 if rule is None else int(rule) for rule in rules], np.int64)
+    in_order = (  # of the kernel
+        rules.max_word_length,
+        rules.remove_citations,
+        rules.terminal_punctuation,
+        rules.min_words_per_line,
+        rules.javascript,
+        rules.policy,
+    )
+    numbers = np.array([-1 if rule is None else int(rule) for rule in in_order], np.int64)
     constants = [sealed(array) for array in (numbers, np.frombuffer(b"".join(phrases), np.uint8), bounds)]
     kernels().c4_lines(*texts, sealed(rows), flags(), *constants, table, edited, ends, counts)
     n, kept, used = counts.tolist()

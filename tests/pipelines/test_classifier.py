@@ -17,9 +17,11 @@ from gristmill.lake.query.dataset import Dataset
 from gristmill.lake.store.objects import read_object, read_refs, read_table
 from gristmill.lake.upkeep.verify import verify
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.ask import committed
 from gristmill.pipelines.frame.assembly import GateFailed
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
+from gristmill.pipelines.replay.replay import replay
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.pipelines.training.classifier import ClassifierConfig
 from gristmill.stages.classify.texts import ReadTexts, TextOrigin, texts_works
@@ -185,6 +187,22 @@ def test_the_web_pipeline_judges_by_a_version(store, files):
     assert sum(table["quality.score"].is_valid().to_pylist().count(True) for table in tables) == 120
     assert not web.run(store.uri, list(files), **EASY, quality={"model": "quality@v1", "min_score": 0.5}).new
     assert web.run(store.uri, list(files), **EASY, quality={"model": "quality@v1", "min_score": 0.6}).new
+
+
+def test_what_a_version_judged_is_known_to_be_done_and_replayed(store, files, monkeypatch):
+    monkeypatch.setattr("gristmill.stages.read.scan.SETTLED", -1)  # the files were written just now
+    train(store, files[:1], files[1:])
+    given = web.config(list(files), **EASY, quality={"model": "quality@v1"})
+    assert committed(given, store) is None
+    manifest = web.run(store.uri, list(files), **EASY, quality={"model": "quality@v1"}).manifest
+    assert committed(given, store) == manifest
+    replayed = replay(Versions(store), manifest, ["recipe.quality.min_score=0.8"])
+    stricter = web.run(store.uri, list(files), **EASY, quality={"model": "quality@v1", "min_score": 0.8}).manifest
+    counts = {reason: (before, after) for reason, before, after in replayed.verdicts}
+    assert counts["quality.below"] == (60, reasons(store, stricter).count("quality.below"))
+    for setting in ("recipe.quality.label=negative", "recipe.quality.windows.count=1"):
+        with pytest.raises(BadConfig, match="decides what is measured"):
+            replay(Versions(store), manifest, [setting])
 
 
 def test_growing_by_a_version_of_a_model_takes_only_what_is_new(store, files):
