@@ -69,8 +69,15 @@ def programs(tiny: bool) -> list[Labelled]:
     file = FOLDER / "humaneval.jsonl"
     if file.is_file() and not tiny:
         return [sample for sample in list(labelled(file.read_bytes().splitlines()))[::6] for _ in range(SAMPLES)]
-    doubled = Problem("code", "", tests=("assert double(21) == 42",), entry_point="double")
-    return [Labelled(doubled, _DOUBLE, True, "")] * SAMPLES
+    return smallest_programs(1)
+
+
+def smallest_programs(problems: int) -> list[Labelled]:
+    """SAMPLES programs of each problem that have next to nothing to compute: what is left is an execution itself."""
+    doubled = [
+        Problem("code", "", tests=(f"assert double({n}) == {2 * n}",), entry_point="double") for n in range(problems)
+    ]
+    return [Labelled(problem, _DOUBLE, True, "") for problem in doubled for _ in range(SAMPLES)]
 
 
 def judged(verifier: Verifier, samples: Sequence[Labelled]) -> list[bool]:
@@ -200,6 +207,7 @@ def run(tiny: bool) -> Report:
     try:
         maths = maths_times(samples, symbolic, rounds, few)
         code = code_times(tested, sandbox, rounds)
+        smallest = code_times(smallest_programs(1 if tiny else 14), sandbox, rounds)
         isolation = sandbox.isolation
         details: dict[str, Any] = {} if tiny else audited(symbolic, sandbox)
     finally:
@@ -214,6 +222,8 @@ def run(tiny: bool) -> Report:
     peers = {"imports": "with the modules that the sandbox offers", "interpreter": "with none but its own"}
     for arm, what in peers.items():
         rows.append(Row(f"a fresh interpreter {what} costs, times the sandbox", code.ratio(arm, "sandbox"), "x", same))
+    execution = smallest.ratio("imports", "sandbox")
+    rows.append(Row(f"the same {peers['imports']}, for programs of one line", execution, "x", "the verdicts"))
     details |= {"isolation": isolation.to_json()}
     note = f"the sandbox reached the level {isolation.level}; the fresh interpreter isolates nothing"
     return Report("verify", source, rounds, tuple(rows), (note,), details)

@@ -46,11 +46,12 @@ class Node:
         """Raylet, agents and workers; of the head the servers too."""
         return processes.marked(MARK, self.mark)
 
-    def at_work(self) -> Identity | None:
-        """A worker that has work, stopped (SIGSTOP): what is done to the node then happens in the middle of it."""
+    def at_work(self, work: str = "") -> Identity | None:
+        """A worker that has work (of this name, if one is given), stopped (SIGSTOP): what is done to the node then
+        happens in the middle of it."""
         for process in self.family:
-            if _has_work(process) and processes.send(process, SIGSTOP):
-                if _has_work(process):
+            if _has_work(process, work) and processes.send(process, SIGSTOP):
+                if _has_work(process, work):
                     return process
                 processes.send(process, SIGKILL)  # it had just ended its work: Ray starts another worker
         return None
@@ -69,12 +70,13 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, SIGTERM)
 
 
-def _has_work(process: Identity) -> bool:
+def _has_work(process: Identity, work: str) -> bool:
     try:
         line = (processes.PROC / str(process.pid) / "cmdline").read_bytes()
     except OSError:  # it ended meanwhile
         return False
-    return _TITLE.match(line) is not None
+    title = _TITLE.match(line)
+    return title is not None and work.encode() in title[0]
 
 
 class Cluster:
@@ -127,17 +129,21 @@ class Cluster:
         assert node.process.poll() is None, text
         return "Ray runtime started" in text
 
-    def lose_a_node_at_work(self) -> bool:
-        """Ends one that is not the head and has work, in the middle of that; whether there is one."""
+    def lose_a_node_at_work(self, work: str = "") -> bool:
+        """Ends one that is not the head and has work (of this name), in the middle of that; whether there is one."""
         for node in self.nodes[1:]:
-            if node.at_work() is not None:
+            if node.at_work(work) is not None:
                 node.kill()
                 return True
         return False
 
     def driver(self, *arguments: Any) -> subprocess.Popen[str]:
         """A pipeline on the cluster; `arguments` as of `python -m pipelines run`."""
-        command = [sys.executable, "-m", "pipelines", "run", *map(str, arguments)]
+        return self.program("-m", "pipelines", "run", *arguments)
+
+    def program(self, *arguments: Any) -> subprocess.Popen[str]:
+        """A Python program that joins the cluster; `arguments` as of `python`."""
+        command = [sys.executable, *map(str, arguments)]
         return subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
         )

@@ -1,4 +1,4 @@
-"""A cluster of several nodes of which one dies in the middle of a run: the digests are those of one node."""
+"""A cluster of several nodes of which one dies in the middle of a run: what comes out is what one node makes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import web
 from ray_cluster import Cluster, cluster_at
 from s3_server import S3Server
+from training import prepare, stage, train
 from waiting import PATIENCE, until
 
 from gristmill.lake.store.opening import open_store
@@ -21,6 +22,8 @@ from gristmill.stages.run.private import new_folder
 
 SMALL = 40_000
 """Bytes of a piece of work: there are enough of them to be in the middle."""
+STEPS, EVERY = 30, 5
+"""Of a training, and between two of its checkpoints."""
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +85,26 @@ def test_a_lake_in_a_folder_has_to_be_mounted_by_every_node(cluster, sample, tmp
     assert "Use an s3:// lake, or set run.shared_filesystem: true" in err
     result, _ = finish(cluster, crawl(sample, str(tmp_path / "lake"), run__shared_filesystem=True))
     assert result["digest"] == digest
+
+
+def test_a_node_with_a_rank_dies_and_the_training_goes_on_from_its_checkpoint(cluster, s3_lake, tmp_path):
+    cluster.add(1)
+    cluster.add(1)  # it takes the place of the one that dies
+    store = open_store(s3_lake)
+
+    def lost() -> bool:
+        checkpointed = any("/checkpoints/" in info.key for info in store.list("runs/"))
+        return checkpointed and cluster.lose_a_node_at_work("RayTrainWorker")
+
+    driver = cluster.program(Path(__file__).with_name("train_lake.py"), s3_lake, "ray", 2, STEPS, EVERY)
+    until(lost, "a rank on a node after a checkpoint", by=driver)
+    out, err = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode == 0, err
+    trained = json.loads(out.splitlines()[-1])
+    local = open_store(str(tmp_path / "local"))
+    prepare(local)
+    expected = train(local, stage(batch=4, steps=STEPS)).manifest.statistics["training"]
+    assert (trained["world"], trained["order"]) == (2, expected["order"])
+    assert trained["metrics"] == list(range(1, STEPS + 1))
+    assert trained["final_loss"] == pytest.approx(expected["final_loss"], abs=1e-3)
+    assert trained["left"] == []
