@@ -22,6 +22,7 @@ NAMES = (
     "decontaminate",
     "pii",
     "classify",
+    "language",
     "containers",
     "extraction",
     "ledger",

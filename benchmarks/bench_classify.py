@@ -17,6 +17,7 @@ import pyarrow as pa
 from datatrove.data import Document
 from datatrove.pipeline.filters.fasttext_filter import FastTextClassifierFilter
 
+from benchmarks.fast_text import open_model
 from benchmarks.harness import Arm, Report, Row, contest, figure, require_equal
 from benchmarks.material import generated_texts
 from benchmarks.material import texts as load_texts
@@ -25,7 +26,6 @@ from gristmill.filters.classify.learn import FastText
 from gristmill.filters.classify.model import from_file
 from gristmill.filters.classify.windows import Windows, words
 from gristmill.filters.classify.words import ToxicWords
-from gristmill.filters.lid import open_model
 from gristmill.filters.text.docs import Docs
 from gristmill.lake.store.objects import scratch
 

@@ -13,7 +13,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from datatrove.pipeline.writers import ParquetWriter
 from datatrove.utils.lid import FT176LID
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from benchmarks.fast_text import open_model
 from gristmill.filters import lid
 from gristmill.stages.text.charset import Decoded, decode
 from gristmill.stages.text.extract import HEAD_BYTES
@@ -90,13 +91,18 @@ class InlineResiliparse(Resiliparse):
                 yield document
 
 
+@lru_cache(maxsize=1)
+def _language_model() -> Any:
+    return open_model(lid.find_model())
+
+
 class InstalledModel(FT176LID):
     """Our lid.176.ftz. Not kept in the object: executors copy their blocks, a model cannot be."""
 
     @property
     def model(self) -> Any:
         """fastText's model, loaded once a process."""
-        return lid.load_model(lid.find_model())
+        return _language_model()
 
 
 class InstalledLanguageFilter(LanguageFilter):

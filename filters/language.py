@@ -1,4 +1,5 @@
-"""Language by fastText's lid.176: the label of five windows spread over a text, and how sure the middle one is.
+"""Language by fastText's lid.176, or another identifier by name: the label of five windows spread over a text, and how
+sure the middle one is.
 
 A menu or a cookie notice in other languages fills a window or two, not three: the label is the one with the highest
 mean over the windows, the score its median. Capitals and no-break spaces are lowered and levelled for the model, which
@@ -25,20 +26,20 @@ import pyarrow.compute as pc
 
 from gristmill.filters import lid
 from gristmill.filters.base import Filter, below, first_reason
+from gristmill.filters.identify.base import Identifier
+from gristmill.filters.identify.names import MODELS, Name, identifier, model_file, version
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.scores import LEAST_SCORES, OTHERS
 
 WINDOWS, WINDOW = 5, 200
 """Windows of a text, and characters of one: 1,000 in all, as many as one head would need to be told from others."""
 BY_LANGUAGE: Literal["by_language"] = "by_language"
-LABELS = 2
-"""Best labels of a window that take part in the mean."""
+DEFAULT: Literal["lid.176"] = "lid.176"
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]+")  # soft hyphen, zero-width space, word joiner, BOM: inside words
-_PREFIX = "__label__"
 
 _SCHEMA = pa.schema(
     [
-        pa.field("language", pa.string()),  # lid.176's label: ISO 639-1 where there is one, else ISO 639-3
+        pa.field("language", pa.string()),  # ISO 639-1 where there is one, else ISO 639-3
         pa.field("language_score", pa.float32()),  # 0 to 1
     ]
 )
@@ -49,17 +50,19 @@ class LanguageFilter(Filter[Docs]):
     """Keeps documents whose language is in `keep` (lid.176's labels; empty = any) with at least `min_score`, which is
     one number for all, or "by_language" for each its own (filters/text/scores.py).
 
-    `model_path` says where the model lies (see `filters.lid`); it is no threshold and no part of the
-    filter's identity (`compare=False`): `model_digest()` is.
+    `identifier`: who says what language it is (filters/identify). `model_path` says where its model lies, lid.176's
+    (see `filters.lid`) or GlotLID's; it is no threshold and no part of the filter's identity (`compare=False`):
+    `model_digest()` is.
     """
 
     keep: tuple[str, ...] = ("en",)
     min_score: float | Literal["by_language"] | None = 0.65
     model_path: str | None = field(default=None, compare=False, repr=False)
+    identifier: Name = DEFAULT
 
     name: ClassVar[str] = "language"
     VERSION: ClassVar[int] = 2
-    measured_with: ClassVar[frozenset[str]] = frozenset({"model_path"})
+    measured_with: ClassVar[frozenset[str]] = frozenset({"model_path", "identifier"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"no_text": "language", "unwanted": "language", "low_score": "language_score"}
     )
@@ -70,25 +73,33 @@ class LanguageFilter(Filter[Docs]):
             raise ValueError(
                 f"language.min_score is {self.min_score}; a probability, from 0 to 1, {BY_LANGUAGE} or null is allowed"
             )
+        if self.min_score == BY_LANGUAGE and self.identifier != DEFAULT:
+            raise ValueError(
+                f"language.min_score is {BY_LANGUAGE}, which are scores of lid.176 and none of {self.identifier}; give"
+                " one number, or null"
+            )
+        if self.model_path is not None and self.identifier not in MODELS:
+            raise ValueError(f"language.model_path is given, and {self.identifier} has its model within its package")
 
     def model_digest(self) -> str:
-        """sha256 of the model's file, hex: part of a stage's identity."""
-        return lid.digest(lid.find_model(self.model_path))
+        """sha256 of the model's file, hex: part of a stage's identity. Raises OSError, ValueError for an identifier
+        without one."""
+        return lid.digest(model_file(self.identifier, self.model_path))
 
     def check(self) -> None:
-        """Whether this can work at all. Raises what `measure`, `lid.find_model` and `lid.load_model` raise."""
-        self._check(lid.load_model(lid.find_model(self.model_path)))
+        """Whether this can work at all. Raises what `measure` and `identify.names.identifier` raise."""
+        self._checked()
 
     def measure(self, docs: Docs) -> pa.RecordBatch:
         """Label and score of each document, null where there is no text; also sets `docs.languages`.
 
-        Raises ValueError if `keep` has a label that the model does not know.
+        Raises ValueError if `keep` has a label that the identifier does not know.
         """
-        model = lid.load_model(lid.find_model(self.model_path))
-        self._check(model)
+        chosen = self._checked()
         windows = [_windows(text) for text in docs.strings]
-        predicted = iter(_predict(model, [window for of_text in windows for window in of_text]))
-        verdicts = [_verdict([next(predicted) for _ in of_text]) for of_text in windows]
+        every = [window for of_text in windows for window in of_text]
+        answers = iter(chosen.best(every) if every else ())
+        verdicts = [_verdict([next(answers) for _ in of_text]) for of_text in windows]
         labels = [label for label, _ in verdicts]
         scores = np.array([score for _, score in verdicts], np.float64)
         rounded = np.round(np.clip(scores, 0.0, 1.0), 4).astype(np.float32)
@@ -122,18 +133,29 @@ class LanguageFilter(Filter[Docs]):
 
     def config(self) -> dict[str, Any]:
         """The thresholds and the model's bytes, which decide like a threshold does, wherever the file lies."""
-        config = super().config()
-        del config["model_path"]
+        config = deciding(super().config())
         if self.min_score == BY_LANGUAGE:
             config["min_scores"] = {"others": OTHERS, **LEAST_SCORES}
-        return config | {"model_sha256": self.model_digest()}
+        if self.identifier in MODELS:
+            config["model_sha256"] = self.model_digest()
+        if self.identifier != DEFAULT:
+            config["identifier"] = f"{self.identifier} {version(self.identifier)}".strip()
+        return config
 
-    def _check(self, model: Any) -> None:
-        known = {label.removeprefix(_PREFIX) for label in model.get_labels()}
-        if unknown := sorted(set(self.keep) - known):
-            raise ValueError(
-                f"language.keep has {unknown}, which the model never answers; use its labels: {' '.join(sorted(known))}"
-            )
+    def _checked(self) -> Identifier:
+        """The identifier. Raises ValueError where it never answers what `keep` has."""
+        chosen = identifier(self.identifier, self.model_path)
+        if unknown := sorted(set(self.keep) - chosen.labels):
+            known = " ".join(sorted(chosen.labels))
+            raise ValueError(f"language.keep has {unknown}, which the model never answers; use its labels: {known}")
+        return chosen
+
+
+def deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The filter's fields as they stand in a recipe's identity: without the address of its model, whose bytes count,
+    and without an identifier that is lid.176, so that a recipe is what it was before there were others."""
+    ignored = {"model_path"} | ({"identifier"} if fields["identifier"] == DEFAULT else set())
+    return {name: value for name, value in fields.items() if name not in ignored}
 
 
 def _windows(text: str) -> list[str]:
@@ -149,14 +171,6 @@ def _windows(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def _predict(model: Any, lines: list[str]) -> list[dict[str, float]]:
-    """The best labels of each line with their probabilities; none for a line without a single known n-gram."""
-    if not lines:
-        return []
-    labels, scores = model.predict(lines, k=LABELS)
-    return [dict(zip(*pair, strict=True)) for pair in zip(labels, scores, strict=True)]
-
-
 def _verdict(windows: Sequence[Mapping[str, float]]) -> tuple[str | None, float]:
     """The label with the highest mean over the windows, and the median of its probabilities; None, NaN without any."""
     sums: dict[str, float] = {}
@@ -166,4 +180,4 @@ def _verdict(windows: Sequence[Mapping[str, float]]) -> tuple[str | None, float]
     if not sums:
         return None, math.nan
     best = min(sums, key=lambda label: (-sums[label], label))
-    return best.removeprefix(_PREFIX), statistics.median(window.get(best, 0.0) for window in windows)
+    return best, statistics.median(window.get(best, 0.0) for window in windows)

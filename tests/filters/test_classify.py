@@ -8,6 +8,7 @@ import re
 import shutil
 
 import classifiers
+import fast_text_models
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -112,7 +113,7 @@ def test_settings_that_do_not_train_are_refused(field):
 def test_a_score_is_the_mean_over_windows_of_what_the_library_says():
     long = " ".join(GOOD + BAD)
     quality = Quality(classifiers.model_path(), windows=Windows(4, 200))
-    fast_text = model.parsed(classifiers.model_bytes()).fast_text
+    fast_text = fast_text_models.library(classifiers.model_bytes())
     lines = Windows(4, 200).lines(long)
     expected = []
     for line in lines:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import types
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from benchmarks.language_scores import least_scores
 from gristmill.filters import language, lid
+from gristmill.filters.identify.fast_text import as_labelled
 from gristmill.filters.language import LanguageFilter
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.scores import LEAST_SCORES
@@ -211,20 +211,12 @@ def test_the_model_comes_with_the_package_and_its_licence(no_environment: None) 
     assert "Creative Commons Attribution-ShareAlike 3.0" in licence and lid.SHA256 in licence
 
 
-def test_another_packages_module_fasttext_is_named_with_its_repair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fasttext-predict writes a class of the same name without `get_labels` over the module."""
+def test_the_module_fasttext_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fasttext", None)
+    monkeypatch.setitem(sys.modules, "fasttext_pybind", None)
     lid.load_model.cache_clear()
-    other = types.ModuleType("fasttext.FastText")
-    other._FastText = lambda model_path: object()  # type: ignore[attr-defined]
-    with monkeypatch.context() as patch:
-        patch.setattr("fasttext.FastText", other)
-        patch.setitem(sys.modules, "fasttext.FastText", other)
-        with pytest.raises(RuntimeError, match=r"get_labels.*pip uninstall --yes .*fasttext-predict.*pip install"):
-            LanguageFilter().check()
-        patch.setitem(sys.modules, "fasttext", None)
-        with pytest.raises(RuntimeError, match=r"pip install --force-reinstall --no-deps fasttext-numpy2-wheel"):
-            LanguageFilter().check()
-    LanguageFilter().check()
+    as_labelled.cache_clear()
+    assert LanguageFilter().judge(docs(ENGLISH, GERMAN)).to_pylist() == [None, "language.unwanted"]
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

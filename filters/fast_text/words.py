@@ -1,0 +1,56 @@
+"""Words of a model as arrays that a kernel looks them up in (`hash_kernel.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+END = b"</s>"
+"""fastText's word at the end of every line."""
+_BASIS, _PRIME = np.uint32(2166136261), np.uint32(16777619)
+
+
+class WordTable(NamedTuple):
+    """`slots`: int32, a power of two of them, the number of a word at its hash or behind it, -1 where empty; at most
+    half are full. `hashes`: uint32 [words]; `ends`: int64 [words], of each in `blob`, the bytes of all."""
+
+    slots: np.ndarray
+    hashes: np.ndarray
+    blob: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, words: Sequence[bytes]) -> WordTable:
+        """The table of these words, by their order."""
+        hashes = word_hashes(words)
+        blob = np.frombuffer(b"".join(words) or b"\0", np.uint8).copy()
+        return cls(_slots(hashes), hashes, blob, np.cumsum([len(word) for word in words], dtype=np.int64))
+
+
+def word_hashes(words: Sequence[bytes]) -> np.ndarray:
+    """FNV-1a of 32 bits of each word, uint32 [words]; bytes are signed numbers, as fastText reads them."""
+    lengths = np.array([len(word) for word in words], np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    longest_first = lengths[order]
+    starts = (np.cumsum(lengths) - lengths)[order]
+    signed = np.frombuffer(b"".join(words), np.int8).astype(np.int32).view(np.uint32)
+    hashes = np.full(len(words), _BASIS, np.uint32)
+    for place in range(int(lengths.max(initial=0))):
+        still = int(np.searchsorted(-longest_first, -place))  # words of more bytes than `place`
+        hashes[:still] = (hashes[:still] ^ signed[starts[:still] + place]) * _PRIME
+    result = np.empty_like(hashes)
+    result[order] = hashes
+    return result
+
+
+def _slots(hashes: np.ndarray) -> np.ndarray:
+    slots = np.full(1 << max(4, (2 * len(hashes)).bit_length()), -1, np.int32)
+    mask = len(slots) - 1
+    for number, h in enumerate(hashes.tolist()):
+        place = h & mask
+        while slots[place] >= 0:
+            place = (place + 1) & mask
+        slots[place] = number
+    return slots
