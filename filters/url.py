@@ -148,6 +148,14 @@ def _is_ip(host: str) -> bool:
 
 
 def _digest(path: str) -> str:
+    """Of a block list's bytes: read once a process, as long as the file is not written."""
+    about = Path(path).stat()
+    return _digest_of(path, (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
+
+
+@lru_cache(maxsize=8)
+def _digest_of(path: str, stamp: tuple[int, ...]) -> str:
+    """`stamp`: what changes with a file, so that another content is read anew."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

@@ -179,9 +179,9 @@ class WebRecipe(RecordRecipe):
             raise BadConfig(f"recipe.survivor: no measure is called {', '.join(unknown)}; there are {known}")
 
     def identity(self, suppression: str = "") -> dict[str, Any]:
-        """Without the addresses of the language model, block lists and benchmarks as well, whose bytes count, and
-        without filters that came later and are off: a recipe that does not use them is what it was before there were
-        any."""
+        """Without the addresses of the language model, block lists and benchmarks as well, whose bytes count, without
+        settings that decide nothing beside others, and without filters that came later and are off: a recipe that does
+        not use them is what it was before there were any."""
         kept = super().identity(suppression)
         kept["language"] = deciding(kept["language"])
         if kept["extract"]["rights"] is None:
@@ -191,6 +191,9 @@ class WebRecipe(RecordRecipe):
                 del kept[name]
         if "url" in kept:
             del kept["url"]["block_lists"]
+        if self.substrings is not None:
+            for name in self.substrings.unused:
+                del kept["substrings"][name]
         if "decontaminate" in kept:
             kept["decontaminate"]["benchmarks"] = self.decontaminate.names  # type: ignore[union-attr]  # it is on
         return kept

@@ -8,6 +8,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from gristmill.synth.tasks.maths import problem
 from gristmill.synth.tasks.refusals import refusal
 from gristmill.synth.tasks.stories import story
 
+_FOLDERS = ("crawl", "instruct", "nano", "night2", "reasoning")
 _PER_PART = 600
 _BENCHMARK = 40
 # file below instruct/: how a row is made, how many, copies of rows, whether a line breaks off
@@ -202,6 +204,41 @@ def _build(pages: int, seed: int, learnable: dict[str, int]) -> tuple[dict[str, 
     )
 
 
+def _present(directory: Path) -> list[str]:
+    """What lies in the folders of texts, by names below the directory."""
+    return sorted(path.relative_to(directory).as_posix() for sub in _FOLDERS for path in directory.glob(f"{sub}/*"))
+
+
+def _refuse_foreign(directory: Path, files: Collection[str], pages: int) -> None:
+    """Raises FileExistsError for what lies there and is none of these files."""
+    if foreign := sorted(set(_present(directory)) - set(files)):
+        raise FileExistsError(
+            f"{directory} holds {', '.join(foreign[:3])}, which this sample (pages={pages}) does not write: "
+            f"choose an empty directory, or remove {', '.join(_FOLDERS)} first"
+        )
+
+
+def _check_counts(pages: int, learnable: dict[str, int]) -> None:
+    if pages < 100:
+        raise ValueError(
+            f"pages={pages}: at least 100 are needed to hold every kind of record; pass --pages 100 or more"
+        )
+    for name, count in learnable.items():
+        if count < 1:
+            raise ValueError(f"{name}={count}: at least 1 row is needed; leave it out for the default")
+
+
+def check_sample(
+    directory: Path, *, pages: int = 3000, seed: int = 0, stories: int = 8000, copying: int = 10000
+) -> None:
+    """Raises what `write_sample` raises, and writes nothing. Where an earlier run left files it makes all texts, to
+    know which belong there: seconds."""
+    learnable = {"stories": stories, "copying": copying}
+    _check_counts(pages, learnable)
+    if _present(directory):
+        _refuse_foreign(directory, _build(pages, seed, learnable)[0], pages)
+
+
 def write_sample(
     directory: Path, *, pages: int = 3000, seed: int = 0, stories: int = 8000, copying: int = 10000
 ) -> Summary:
@@ -211,24 +248,10 @@ def write_sample(
     does not write raises FileExistsError before anything is touched. `pages` counts the first crawl's pages and texts,
     roughly; at least 100, else ValueError. `stories`, `copying`: rows to train on in nano/, 1 or more.
     """
-    if pages < 100:
-        raise ValueError(
-            f"pages={pages}: at least 100 are needed to hold every kind of record; pass --pages 100 or more"
-        )
-    learnable = {"stories": stories, "copying": copying}
-    for name, count in learnable.items():
-        if count < 1:
-            raise ValueError(f"{name}={count}: at least 1 row is needed; leave it out for the default")
+    directory, learnable = Path(directory), {"stories": stories, "copying": copying}
+    _check_counts(pages, learnable)
     files, kinds = _build(pages, seed, learnable)
-    directory = Path(directory)
-    folders = sorted({name.partition("/")[0] for name in files if "/" in name})
-    present = [p.relative_to(directory).as_posix() for sub in folders for p in directory.glob(f"{sub}/*")]
-    foreign = sorted(set(present) - set(files))
-    if foreign:
-        raise FileExistsError(
-            f"{directory} holds {', '.join(foreign[:3])}, which this sample (pages={pages}) does not write: "
-            f"choose an empty directory, or remove {', '.join(folders)} first"
-        )
+    _refuse_foreign(directory, files, pages)
     for name, data in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,35 +8,26 @@ differs from golden/stages.json (tests/test_golden.py).
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mixtures
-import numpy as np
-import pyarrow as pa
 import reasonings
 import solving
 import web
 from clip_mixtures import spoken_steps
+from golden_stages import Recorder, stages_of
 from speech import parquet_of, run
 from strange_server import strange
 
-from gristmill.lake.accounts.balance import total
-from gristmill.lake.accounts.receipt import Receipt, canonical
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import ObjectRef, read_object, read_refs, read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.instruct import InstructConfig
 from gristmill.pipelines.speech import SpeechConfig
 from gristmill.pipelines.tokenizer import TokenizerConfig
 from gristmill.pipelines.vision import VisionConfig
-from gristmill.stages.core.work import Stage, Work
-from gristmill.stages.run.runner import Done, Runner
 
 GOLDEN = Path(__file__).parent / "golden"
 FILE = GOLDEN / "stages.json"
@@ -49,28 +40,6 @@ RECIPE = {
 }
 
 
-class Recorder(Runner):
-    """A runner in this process that remembers what each stage answered."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, workers=0)
-        self.seen: list[tuple[str, Stage, list[Receipt]]] = []
-
-    def map(self, title: str, works: Iterable[Work]) -> list[Receipt]:
-        todo = list(works)
-        receipts = super().map(title, todo)
-        if todo:
-            self.seen.append((title, todo[0].stage, receipts))
-        return receipts
-
-    def stream(self, title: str, works: Iterable[Work | None], ahead: int | None = None) -> Iterator[Done]:
-        by_stage: dict[str, tuple[Stage, list[Receipt]]] = {}
-        for done in super().stream(title, works, ahead):
-            by_stage.setdefault(done.work.stage.name, (done.work.stage, []))[1].append(done.receipt)
-            yield done
-        self.seen += [(f"{title}, {name}", stage, receipts) for name, (stage, receipts) in by_stage.items()]
-
-
 def observe(lake: Path) -> dict[str, Any]:
     """What every stage is and did, as stages.json has it."""
     files = sorted((GOLDEN / "input").iterdir())
@@ -79,14 +48,50 @@ def observe(lake: Path) -> dict[str, Any]:
     return {
         "format": 1,
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-        "stages": _stages(recorder, "")
-        | _stages(increments(files, lake.with_name("nights")), "night: ")
+        "stages": stages_of(recorder, "")
+        | stages_of(increments(files, lake.with_name("nights")), "night: ")
+        | edits(lake.with_name("edits"))
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
         | clips(lake.with_name("clips"))
         | speech(lake.with_name("speech"))
         | reasoning(lake.with_name("reasoning")),
     }
+
+
+def edits(lake: Path) -> dict[str, Any]:
+    """Pages that are rewritten: lines and personal data go, then words that an earlier page has. And the same pages,
+    where one that consists of such words is dropped."""
+    shared = "The miller took the grain that we had brought, and he ground it with a stone of granite."
+    own = "In the evening the rain came, and the people from the hills went home with their carts of flour."
+    pages = [
+        f"Home | Shop\n{own}\nWrite to jane.roe@mail.example or call +44 20 7946 0018, said he.\n{shared}",
+        f"{shared}\nBut of the inn at the river we have not said a word, and will not say it here.",
+        f"Once more.\n{shared}",
+        "Home | Shop\nA line that ends with no mark of any kind\n",
+    ]
+    file = lake.with_name("edited.jsonl")
+    rows = [{"url": f"https://golden.example/{n}", "text": text} for n, text in enumerate(pages)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = {"min_words_per_line": 2}
+    recipe = {
+        **RECIPE,
+        "language": {"keep": [], "min_score": None},
+        "gopher_quality": None,
+        "c4_lines": lines,
+        "pii": {},
+    }
+    observed: dict[str, Any] = {}
+    for last, settings in {
+        "cut runs": {"repeated": "cut", "min_words": 8},
+        "judge runs": {"max_repeated": 0.5},
+    }.items():
+        recorder = Recorder(open_store(str(lake.with_name(f"edits {last}"))))
+        substrings = {"min_tokens": 10, **settings}
+        run_pipeline(web.config([file], substrings=substrings, **recipe), recorder.store, recorder)
+        wanted = ("edit", "hash runs", "gather runs", "find runs", last)
+        observed |= {f"edits: {title}": stage for title, stage in stages_of(recorder, "").items() if title in wanted}
+    return observed
 
 
 def reasoning(lake: Path) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def reasoning(lake: Path) -> dict[str, Any]:
     with strange(solving.answers) as server:
         run = {"hosts": {"endpoint": {"url": server.url, "key_env": ""}}}
         run_pipeline(reasonings.config([file], run=run, **recipe), recorder.store, recorder)
-    observed = _stages(recorder, "reasoning: ")
+    observed = stages_of(recorder, "reasoning: ")
     of_shards = [f"reasoning: {title}" for title in ("choose", "pairs", "select", "ledger")]
     return observed | {title: _portable(observed[title], "shard") for title in of_shards}
 
@@ -114,7 +119,7 @@ def speech(lake: Path) -> dict[str, Any]:
     cut = {"target_seconds": 1.2, "longest_seconds": 1.5, "least_pause": 0.1, "margin": 0.05}
     unlabelled = {**lines, "dataset": "cut", "audio": {**read, "task": "unlabelled", "cut": cut}}
     run_pipeline(SpeechConfig.model_validate({"recipe": unlabelled}), store, cutting)
-    return _stages(recorder, "speech: ") | {"speech: cut": _stages(cutting, "")["cut"]}
+    return stages_of(recorder, "speech: ") | {"speech: cut": stages_of(cutting, "")["cut"]}
 
 
 def vision(lake: Path) -> dict[str, Any]:
@@ -124,12 +129,12 @@ def vision(lake: Path) -> dict[str, Any]:
     image = {"seconds_per_record": None, "max_pixels": 100_000}
     recipe = {"inputs": [f"folder::{GOLDEN / 'vision' / 'lines.jsonl'}"], "image": image, "max_quarantine_rate": 0.5}
     run_pipeline(VisionConfig.model_validate({"recipe": recipe}), recorder.store, recorder)
-    observed = _stages(recorder, "vision: ")
+    observed = stages_of(recorder, "vision: ")
     mixtures.tokenizer(recorder.store, "vision@v1", vocab_size=380)
     mixed = Recorder(recorder.store)
     cut = {"max_crops": 4, "crop": 64, "patch": 8}
     mixtures.mix(recorder.store, {"vision@v1": 1}, mixed, images=cut, window=256, max_window_crops=10)
-    return observed | {f"seen: {title}": _portable(stage) for title, stage in _stages(mixed, "").items()}
+    return observed | {f"seen: {title}": _portable(stage) for title, stage in stages_of(mixed, "").items()}
 
 
 def clips(lake: Path) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def clips(lake: Path) -> dict[str, Any]:
     mixed = Recorder(store)
     taken = {"max_seconds": 4}
     mixtures.mix(store, {"speech@v1": 1}, mixed, audio=taken, window=128, max_window_frames=250, max_waste=0.5)
-    return {f"heard: {title}": _portable(stage) for title, stage in _stages(mixed, "").items()}
+    return {f"heard: {title}": _portable(stage) for title, stage in stages_of(mixed, "").items()}
 
 
 def mixture(lake: Path) -> dict[str, Any]:
@@ -163,7 +168,7 @@ def mixture(lake: Path) -> dict[str, Any]:
         recipe = {"dataset": name, "inputs": [str(GOLDEN / "instruct" / f"{name}.jsonl")], "instruct": instruct}
         config = InstructConfig.model_validate({"recipe": {**recipe, "max_quarantine_rate": 0.5}})
         run_pipeline(config, store, recorder)
-        stages = _stages(recorder, f"{name}: ")
+        stages = stages_of(recorder, f"{name}: ")
         observed |= {title: stage for title, stage in stages.items() if title.endswith(("instruct", "shards"))}
     mixtures.documents(store, "web", mixtures.texts(12, longest=60), shards=2)
     recorder = Recorder(store)
@@ -171,7 +176,7 @@ def mixture(lake: Path) -> dict[str, Any]:
     training = {"dataset": "bpe", "sources": list(sources), "train": {"vocab_size": 380}}
     run_pipeline(TokenizerConfig.model_validate({"recipe": training}), store, recorder)
     mixtures.mix(store, sources, recorder, tokens=2400, shard_tokens=1200)
-    return observed | {f"mix: {title}": _portable(stage) for title, stage in _stages(recorder, "").items()}
+    return observed | {f"mix: {title}": _portable(stage) for title, stage in stages_of(recorder, "").items()}
 
 
 def _portable(stage: dict[str, Any], *more: str) -> dict[str, Any]:
@@ -188,91 +193,3 @@ def increments(files: Sequence[Path], lake: Path) -> Recorder:
         recorder = Recorder(store)
         run_pipeline(web.config(files[:n], **{**RECIPE, "max_quarantine_rate": 1.0}, extends="web"), store, recorder)
     return recorder
-
-
-def _stages(recorder: Recorder, prefix: str) -> dict[str, Any]:
-    return {prefix + title: _stage(recorder.store, stage, receipts) for title, stage, receipts in recorder.seen}
-
-
-def _stage(store: Store, stage: Stage, receipts: Sequence[Receipt]) -> dict[str, Any]:
-    fates = ("received", "passed", "kept", "dropped", "quarantined")
-    return {
-        "identity": [part.model_dump(mode="json") for part in stage.identity()],
-        "pieces": len(receipts),
-        "tallies": {
-            "came_in" if fate == "received" else fate: total(getattr(r, fate) for r in receipts).to_json()
-            for fate in fates
-        },
-        "reasons": [r.reasons for r in receipts],
-        "errors": [r.errors for r in receipts],
-        "facts": [r.facts for r in receipts],
-        "outputs": _outputs(store, receipts),
-    }
-
-
-def _outputs(store: Store, receipts: Sequence[Receipt]) -> dict[str, Any]:
-    """kind -> rows, and a hash of each column: over its type and its values, in the order of the works."""
-    tables: dict[str, list[pa.Table]] = {}
-    for receipt in receipts:
-        for ref in receipt.outputs:
-            tables.setdefault(ref.kind, []).append(_READ.get(ref.kind, read_table)(store, ref))
-    return {
-        kind: {
-            "rows": [table.num_rows for table in parts],
-            "metadata": {k.decode(): v.decode() for k, v in (parts[0].schema.metadata or {}).items()},
-            "columns": {field.name: _hash(field, [table[field.name] for table in parts]) for field in parts[0].schema},
-        }
-        for kind, parts in tables.items()
-    }
-
-
-def _windows(store: Store, ref: ObjectRef) -> pa.Table:
-    """A tar's members; the tar's own bytes are those of `webdataset`. Of tiles and frames the shape: how a picture is
-    resized differs by a level between machines, and a frame by its last bit (tests/model compares their values)."""
-    with store.open(ref.key) as stream, tarfile.open(fileobj=stream) as tar:
-        rows = [{"name": file.name, "data": tar.extractfile(file).read()} for file in tar]  # type: ignore[union-attr]
-    for row in rows:
-        if row["name"].endswith((".tiles.npy", ".mel.npy")):
-            row["data"] = str(np.load(io.BytesIO(row["data"])).shape).encode()
-    return pa.Table.from_pylist(rows)
-
-
-def _vocabulary(store: Store, ref: ObjectRef) -> pa.Table:
-    model = json.loads(store.get(ref.key))["model"]
-    return pa.table({"vocab": [json.dumps(sorted(model["vocab"].items()))], "merges": [json.dumps(model["merges"])]})
-
-
-def _kinds(store: Store, ref: ObjectRef) -> pa.Table:
-    """Of a list of pointers what they point to; digests of Parquet are those of one pyarrow."""
-    listed = sorted((item.kind, item.records) for item in read_refs(store, ref))
-    return pa.table({"kind": [kind for kind, _ in listed], "records": [records for _, records in listed]})
-
-
-def _work(store: Store, ref: ObjectRef) -> pa.Table:
-    """Of merged receipts which stages they are of; their order is that of digests."""
-    receipts = [Receipt.model_validate_json(line) for line in read_object(store, ref).splitlines()]
-    return pa.table({"stage": sorted(receipt.stages[-1].name for receipt in receipts)})
-
-
-_READ: dict[str, Callable[[Store, ObjectRef], pa.Table]] = {
-    "pack": _windows,
-    "tokenizer": _vocabulary,
-    "refs": _kinds,
-    "receipts": _work,
-}
-
-
-def _hash(field: pa.Field, parts: Sequence[pa.ChunkedArray]) -> str:
-    # 4 decimals: language scores of two builds of fastText agree to there (filters/language.py)
-    values = [[_shown(v) for v in part.to_pylist()] for part in parts]
-    return hashlib.sha256(canonical([str(field.type), values])).hexdigest()[:16]
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_shown(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _shown(item) for name, item in value.items()}
-    if isinstance(value, bytes):
-        return value.hex()
-    return round(value, 4) if isinstance(value, float) else value

@@ -56,6 +56,7 @@ def test_the_golden_input_takes_every_kind_of_way():
         "read.not_a_page", "read.http_status", "read.not_html", "read.unreadable", "extract.no_text",
         "language.unwanted", "language.low_score", "gopher_quality.too_many_bullet_lines",
         "exact.duplicate", "exact.same_record", "minhash.duplicate",
+        "c4_lines.nothing_left", "substrings.repeated", "substrings.too_few_words",
         "instruct.bad_arguments", "instruct.no_assistant", "mix.not_drawn", "mix.too_long",
         "image.missing", "image.no_image", "image.too_many_pixels", "image_size.too_narrow", "caption.boilerplate",
         "phash.duplicate",

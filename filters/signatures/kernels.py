@@ -265,6 +265,34 @@ def ngrams(
         n_words[row], wholes[row], ends[row] = seen, whole, place
 
 
+def word_spans(offsets: Any, data: Any, ascii_table: Any, alphabet: Any, starts: Any, ends: Any) -> None:
+    """Where the words of `ngrams` stand in the texts `data[offsets[i]:offsets[i + 1]]`: of each, end to end, its first
+    byte in `data` to `starts` and the one behind its last to `ends`, int64 [words of all texts]."""
+    words = np.empty(4, dtype=np.uint64)  # a character completes two words at most: the one before it, and its own
+    place = U0
+    for row in range(len(offsets) - 1):
+        at, end = np.uint64(offsets[row]), np.uint64(offsets[row + 1])
+        state = (U0, U0, U0, U0)
+        while at < end:
+            begin, was_inside = at, state[2]
+            at, state = read_words(data, at, at + U1, end, ascii_table, alphabet, U0, state, words)
+            n, h, inside, after_digit = state
+            if was_inside and n:
+                ends[place] = begin
+                place += U1
+                n -= U1
+            if n:
+                starts[place] = begin
+                ends[place] = at
+                place += U1
+            elif inside and not was_inside:
+                starts[place] = begin
+            state = (U0, h, inside, after_digit)
+        if state[2]:
+            ends[place] = end
+            place += U1
+
+
 def band_hashes(values: Any, bands: Any, rows: Any, out: Any) -> None:
     """out[document, band]: a hash of the band's number and of its values in order."""
     for row in range(len(values)):
@@ -303,6 +331,14 @@ SIGNATURES = {
         _array(types.uint64, 1, readonly=False),
         _array(types.uint64, 1, readonly=False),
         _array(types.int32, 1, readonly=False),
+    ),
+    "word_spans": types.void(
+        _array(types.int64, 1),
+        _array(types.uint8, 1),
+        types.UniTuple(_TABLE_64, 2),
+        types.UniTuple(_TABLE_32, 2),
+        _array(types.int64, 1, readonly=False),
+        _array(types.int64, 1, readonly=False),
     ),
     "band_hashes": types.void(
         _array(types.uint32, 2), types.uint64, types.uint64, _array(types.uint64, 2, readonly=False)

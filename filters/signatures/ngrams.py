@@ -51,14 +51,39 @@ def ngrams(texts: pa.StringArray | pa.LargeStringArray, n: int) -> NGrams:
         np.empty(len(texts), np.uint64),
         np.empty(len(texts), np.int32),
     )
-    _kernel()(offsets, data, *exact(), np.uint64(n), hashes, ends, wholes, n_words)
+    _kernel("ngrams")(offsets, data, *exact(), np.uint64(n), hashes, ends, wholes, n_words)
     return NGrams(hashes[: int(ends[-1]) if len(ends) else 0], ends.astype(np.int64), wholes, n_words)
 
 
-@lru_cache(maxsize=1)
-def _kernel() -> Callable[..., None]:
-    """Not among those of signatures, who would wait for seconds until it is compiled."""
-    return load(SOURCE, ("ngrams",))["ngrams"]
+class WordSpans(NamedTuple):
+    """Where the words of texts stand, end to end: first byte and the one behind the last, in the text's own UTF-8,
+    int64 [words]; `first`: int64 [texts + 1], the number of each one's first word."""
+
+    starts: np.ndarray
+    ends: np.ndarray
+    first: np.ndarray
+
+
+def word_spans(texts: pa.StringArray | pa.LargeStringArray, n_words: np.ndarray) -> WordSpans:
+    """Of texts without nulls of which `ngrams` counted so many words, int [texts]: the same words.
+
+    Raises what `ngrams` raises; ValueError if `n_words` are those of other texts.
+    """
+    offsets, data = buffers("word_spans", texts)
+    first = np.concatenate([[0], np.cumsum(n_words, dtype=np.int64)])
+    room = (int(offsets[-1] - offsets[0]) + len(texts)) // 2 + 1  # as for n-grams of one word
+    starts, ends = np.full(room, -1, np.int64), np.full(room, -1, np.int64)
+    _kernel("word_spans")(offsets, data, *exact(), starts, ends)
+    if (there := int((ends >= 0).sum())) != first[-1]:
+        raise ValueError(f"word_spans: texts have {there} words, not the {int(first[-1])} that were counted")
+    begins = np.repeat(offsets[:-1], n_words)
+    return WordSpans(starts[: first[-1]] - begins, ends[: first[-1]] - begins, first)
+
+
+@lru_cache(maxsize=2)
+def _kernel(name: str) -> Callable[..., None]:
+    """Each by itself, and not among those of signatures: it takes seconds until one is compiled."""
+    return load(SOURCE, (name,))[name]
 
 
 def slices(sizes: np.ndarray) -> Iterator[slice]:

@@ -31,6 +31,7 @@ from gristmill.lake.store.objects import (
     scratch,
     table_writer,
 )
+from gristmill.lake.takedown.edits import edits_without
 from gristmill.lake.takedown.groups import CutShard, GroupShard, NotRewritable, cut_shard
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.windows import draws_gone, records_gone, statistics_without, verdicts_without
@@ -84,7 +85,7 @@ def clean_version(
         verdicts=verdicts_without(versions, base, draws_gone(taken.cuts)) if windows else base.verdicts,
         machine_fates=base.machine_fates,
         funnel=_funnel(base, moved.tally.count),
-        statistics=taken.statistics,
+        statistics={**taken.statistics, **edits_without(store, base, moved.rows)},
     )
 
 
@@ -242,12 +243,13 @@ class _Removed:
 
 
 class _Moved:
-    """Ledger rows that turn from kept to dropped. `ids` and `tally`: of those that did so far, for the balance."""
+    """Ledger `rows` that turn from kept to dropped. `ids` and `tally`: of those that did so far, for the balance."""
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.sorted = sorted(ids)
         self.wanted = pa.array(self.sorted, pa.string())
         self.ids: list[str] = []
+        self.rows: list[pa.Table] = []
         self.tally = Tally()
 
     def concerns(self, ref: ObjectRef) -> bool:
@@ -261,6 +263,7 @@ class _Moved:
         hit = pc.and_(pc.is_in(table["id"], self.wanted), pc.equal(table["fate"], "kept"))
         turned = table.filter(hit)
         self.ids += turned["id"].to_pylist()
+        self.rows.append(turned)
         self.tally += ledger.tally(turned)
         null = pa.scalar(None, pa.string())
         values = {"fate": "dropped", "stage": STAGE, "reason": REASON, "value": null, "survivor": null}

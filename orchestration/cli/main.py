@@ -132,12 +132,18 @@ def sample_data(
 ) -> None:
     """Write a small synthetic crawl, instruction data, pictures and speech to try everything on, with the truth about
     them."""
-    from gristmill.synth.sample import write_sample
-    from gristmill.synth.scenes.sample import write_scenes
-    from gristmill.synth.speech.sample import write_speech
+    from gristmill.synth.sample import check_sample, write_sample
+    from gristmill.synth.scenes.sample import check_scenes, write_scenes
+    from gristmill.synth.speech.sample import check_speech, write_speech
 
+    # Before any of them begins: what one of them refuses would find files of the others written.
+    check_scenes(directory, scenes=scenes)
+    if speech:
+        check_speech(directory, rows=speech)
+    of_texts = {"pages": pages, "seed": seed, "stories": stories, "copying": copying}
+    check_sample(directory, **of_texts)
     texts, *media = _side_by_side(
-        partial(write_sample, directory, pages=pages, seed=seed, stories=stories, copying=copying),
+        partial(write_sample, directory, **of_texts),
         partial(write_scenes, directory, seed=seed, scenes=scenes),
         *([partial(write_speech, directory, seed=seed, rows=speech)] if speech else []),
     )

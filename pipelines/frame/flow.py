@@ -30,8 +30,8 @@ class State:
 
     `decided`: receipts whose fates enter the ledger. `attachments`: what the version keeps for those that extend it;
     `measures`: tables kept for replay. `outranked`: records that are kept as duplicates of one with a lower id, because
-    they came in an earlier version. Where records became several: `ledgers` of the children, how many `samples` there
-    are, and those of each verdict.
+    they came in an earlier version. `edits`: `pii.email` -> how many, in the texts that passed the edit. Where records
+    became several: `ledgers` of the children, how many `samples` there are, and those of each verdict.
     """
 
     records: Records
@@ -40,6 +40,7 @@ class State:
     measures: tuple[ObjectRef, ...] = ()
     statistics: Mapping[str, Any] = field(default_factory=dict)
     outranked: int = 0
+    edits: Mapping[str, int] = field(default_factory=dict)
     ledgers: tuple[ObjectRef, ...] = ()
     samples: Tally | None = None
     verdicts: Mapping[str, Tally] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class State:
         measures: Sequence[ObjectRef] = (),
         statistics: Mapping[str, Any] | None = None,
         outranked: int = 0,
+        edits: Mapping[str, int] | None = None,
     ) -> State:
         """The state after a step that left these records in and decided the others' fates."""
         return replace(
@@ -63,6 +65,7 @@ class State:
             measures=(*self.measures, *measures),
             statistics={**self.statistics, **(statistics or {})},
             outranked=self.outranked + outranked,
+            edits={**self.edits, **(edits or {})},
         )
 
 

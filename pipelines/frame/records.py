@@ -234,4 +234,8 @@ def _statistics(store: Store, base: Manifest | None, state: State, written: Sequ
         counts += receipt.facts_as(Statistics)
     divergence = [read_table(store, ref) for ref in state.attachments if ref.kind == "divergence"]
     table = pa.concat_tables([DIVERGENCE.empty_table(), *divergence])
-    return {**asdict(counts), **state.statistics, **divergence_counts(base, state.outranked, table)}
+    # The version has the edited texts of its base too, whether or not this recipe edits.
+    edits = Counter(base.statistics.get("edits", {}) if base else {})
+    edits.update(state.edits)
+    edited = {"edits": dict(edits)} if edits else {}
+    return {**asdict(counts), **state.statistics, **edited, **divergence_counts(base, state.outranked, table)}

@@ -26,6 +26,7 @@ from gristmill.stages.clusters.sizes import ClusterSizes, cluster_size_works, cl
 from gristmill.stages.core.records import Chunk, Edited
 from gristmill.stages.core.work import Stage
 from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
+from gristmill.stages.dedup.judge_runs import CUT_MEASURES
 from gristmill.stages.dedup.paragraphs import Paragraphs
 from gristmill.stages.dedup.substrings import Substrings, kind_of
 from gristmill.stages.near.gather import Gather, gather
@@ -85,15 +86,15 @@ class Editing(Step):
         """Rewrites what is in, and drops what nothing is left of."""
         done = run.runner.map("edit", screen_works(self.edit, run.runner.store, state.records))
         records = state.records.judged("edit", done, self.edit.measures)
-        edits = Counter() if run.base is None else Counter(run.base.statistics.get("edits", {}))
-        for receipt in done:
-            edits.update(receipt.facts_as(Edited).edits)
-        return state.after(
-            records,
-            done,
-            measures=[receipt.output("screened") for receipt in done],
-            statistics={"edits": dict(edits)},
-        )
+        return state.after(records, done, measures=[receipt.output("screened") for receipt in done], edits=_edits(done))
+
+
+def _edits(receipts: Sequence[Receipt]) -> dict[str, int]:
+    """What stages that edit say they did, in all texts that passed: zeros too."""
+    edits: Counter[str] = Counter()
+    for receipt in receipts:
+        edits.update(receipt.facts_as(Edited).edits)
+    return dict(edits)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ class RepeatedParagraphs(Step):
 
 @dataclass(frozen=True)
 class RepeatedSubstrings(Step):
-    """Documents most of whose words stand in long runs that earlier documents have, of this run or another version."""
+    """Long runs of words that earlier documents have, of this run or another version: documents that consist of them
+    are dropped, or the runs are cut out of all."""
 
     substrings: Substrings
 
@@ -184,18 +186,24 @@ class RepeatedSubstrings(Step):
         return self.substrings.comparison.stages
 
     def run(self, run: BuildContext, state: State) -> State:
-        """Drops the documents that consist of little else."""
+        """Drops the documents that consist of little else, or cuts them."""
         kind = kind_of(self.substrings.min_tokens)
         before = attachments_of(run.base, kind)
         if run.base is not None and not before:
             log.warning("recipe.substrings: %s was made without it, so that nothing of it is compared", run.base)
         done, runs = self.substrings.comparison.judge(run.runner, state.records, before)
-        state.records.check("substrings", done)
+        cuts = self.substrings.repeated == "cut"
+        if cuts:
+            records = state.records.judged("substrings", done, CUT_MEASURES)
+        else:
+            state.records.check("substrings", done)
+            records = state.records.compared(done)
         return state.after(
-            state.records.compared(done),
+            records,
             done,
             attachments=[*before, *runs],
-            measures=[receipt.output("ranges") for receipt in done],
+            measures=[ref for receipt in done for ref in receipt.outputs if ref.kind in ("ranges", "screened")],
+            edits=_edits(done) if cuts else None,
         )
 
 

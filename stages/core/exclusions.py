@@ -1,6 +1,6 @@
 """Exclusions: which records a later stage must leave out, written by the stage that dropped them (kind `losers`).
 
-Stages between the filters and the shards (repeated paragraphs, exact and near duplicates) do not rewrite texts. Each
+Stages that compare records of many chunks (repeated paragraphs, exact and near duplicates) do not rewrite texts. Each
 says in a small table which (input, ordinal) it dropped, sorted, with the range of inputs in its pointer; whoever reads
 a chunk takes those rows out. A chunk is consecutive records of one input, so few of these tables are read for it.
 """

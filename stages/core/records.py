@@ -3,10 +3,10 @@
 A chunk is consecutive records of one input. Its content is written by the stage that reads; filters write verdicts
 beside it, and stages that compare records of many chunks write exclusions (stages/core/exclusions.py). `alive` joins
 the three, so a stage that takes its records from here may stand anywhere after the reading. A verdict table has a row
-for each record that came to its filters: the last one alone says who passed. An edit (stages/text/edit.py) is the only
-stage that rewrites texts: it writes the content anew, of what it leaves in, and verdicts beside it like a filter. A
-record keeps its key, so the measures that were taken before are still its own; its content hash is that of the text
-that it has now.
+for each record that came to its filters: the last one alone says who passed. An edit (stages/text/edit.py;
+stages/dedup/judge_runs.py) alone rewrites texts: it writes the content anew, of what it leaves in, and verdicts beside
+it like a filter. A record keeps its key, so the measures that were taken before are still its own; its content hash is
+that of the text that it has now.
 """
 
 from __future__ import annotations

@@ -69,12 +69,14 @@ class RangePayload:
 
 @dataclass(frozen=True)
 class JudgePayload:
-    """The documents of a chunk, the number of the first; what of them is repeated, and exclusions (list objects)."""
+    """The documents of a chunk, the number of the first; what of them is repeated, and exclusions (list objects).
+    `chunk`: where their texts are, for who rewrites them."""
 
     documents: ObjectRef
     first: int
     repeated: ObjectRef
     exclusions: ObjectRef
+    chunk: Chunk
 
     def read_repeated(self, store: Store) -> Iterator[pa.Table]:
         """What is repeated of these documents, in a table a range; `document` is the row in the table of documents."""
@@ -87,13 +89,15 @@ class JudgePayload:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The four stages in order. `kept`: the kind of finding's output with the pieces that later versions compare."""
+    """The four stages in order. `kept`: the kind of finding's output with the pieces that later versions compare.
+    `rewrites`: whether judging reads texts and rewrites them."""
 
     hashing: Stage[Chunk]
     gathering: Stage[GatherPayload]
     finding: Stage[RangePayload]
     judging: Stage[JudgePayload]
     kept: str
+    rewrites: bool = False
 
     @property
     def stages(self) -> tuple[Stage[Any], ...]:
@@ -105,8 +109,8 @@ class Comparison:
     ) -> tuple[list[Receipt], list[ObjectRef]]:
         """Judges all records that are in, on top of the pieces of earlier versions (`before`).
 
-        Returns receipts with exclusions (kind `losers`), fates and measures; and the pieces of these records, for later
-        versions.
+        Returns receipts with exclusions (kind `losers`; or content and verdicts, of a judging that rewrites), fates and
+        measures; and the pieces of these records, for later versions.
         """
         store, exclusions = runner.store, records.put_exclusions(runner.store)
 
@@ -120,8 +124,11 @@ class Comparison:
         finds = self._find_works(put_refs(store, tables), sum(table.records for table in tables), before)
         ranges = done(finds, self.finding)
         repeated = put_refs(store, [r.output(REPEATED) for r in ranges])
-        numbered = zip(chunks, first, strict=False)  # `first` has the number of all at its end
-        judges = [self._judge_work(chunk.documents, number, repeated, exclusions) for chunk, number in numbered]
+        numbered = zip(records.chunks, chunks, first, strict=False)  # `first` has the number of all at its end
+        judges = [
+            self._judge_work(JudgePayload(hashed.documents, number, repeated, exclusions, chunk))
+            for chunk, hashed, number in numbered
+        ]
         return done(judges, self.judging), [r.output(self.kept) for r in ranges]
 
     def _gather_works(
@@ -145,13 +152,11 @@ class Comparison:
             works.append(Work(self.finding, inputs, payload, label=f"range {low or '0'}"))
         return works
 
-    def _judge_work(
-        self, documents: ObjectRef, first: int, repeated: ObjectRef, exclusions: ObjectRef
-    ) -> Work[JudgePayload]:
-        """The verdict on one chunk's documents, of which `first` is the number of the first."""
-        inputs = (documents.sha256, str(first), repeated.sha256, exclusions.sha256)
-        payload = JudgePayload(documents, first, repeated, exclusions)
-        return Work(self.judging, inputs, payload, label=documents.sha256[:12])
+    def _judge_work(self, payload: JudgePayload) -> Work[JudgePayload]:
+        """The verdict on one chunk's documents."""
+        inputs = (payload.documents.sha256, str(payload.first), payload.repeated.sha256, payload.exclusions.sha256)
+        texts = payload.chunk.digests if self.rewrites else ()
+        return Work(self.judging, (*inputs, *texts), payload, label=payload.documents.sha256[:12])
 
 
 def gathered(store: Store, payload: GatherPayload, schema: pa.Schema) -> pa.Table:

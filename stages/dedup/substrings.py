@@ -1,10 +1,9 @@
-"""Repeated substrings: a document most of whose words stand in runs that an earlier document has, word for word.
+"""Repeated substrings: runs of words that an earlier document has, word for word.
 
 HashRuns (a chunk: each `min_tokens` words in a row, hashed) -> GatherRuns (some chunks, without what was dropped since
-the filters) -> FindRuns (a range of hashes, with those of earlier versions) -> JudgeRuns (a chunk). Of all documents
-with a run the first, in order of the inputs, has it for its own, and so has any of an earlier version: what it says is
-repeated by the others. Two stretches that overlap are one, so that a run is as long as it is. Texts are not cut here;
-the ranges are in an output of their own, for whoever cuts.
+the filters) -> FindRuns (a range of hashes, with those of earlier versions) -> JudgeRuns or CutRuns (a chunk). Of all
+documents with a run the first, in order of the inputs, has it for its own, and so has any of an earlier version: what
+it says is repeated by the others. Two stretches that overlap are one, so that a run is as long as it is.
 Source: Lee et al. 2021, arXiv 2107.06499, section 4.1 (exact substrings of 50 tokens; theirs by a suffix array). Tokens
 are words here (filters/signatures/ngrams.py); equal hashes of 64 bits are taken for equal runs.
 """
@@ -12,7 +11,7 @@ are words here (filters/signatures/ngrams.py); equal hashes of 64 bits are taken
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,7 @@ from gristmill.lake.store.objects import put_table, read_refs, read_table
 from gristmill.stages.core.fates import KEYS
 from gristmill.stages.core.records import Chunk, alive
 from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.dedup.judge_runs import CutRuns, JudgeRuns
 from gristmill.stages.dedup.pieces import (
     DOCUMENTS,
     GATHERED,
@@ -33,20 +33,16 @@ from gristmill.stages.dedup.pieces import (
     REPEATED,
     Comparison,
     GatherPayload,
-    JudgePayload,
     RangePayload,
     gathered,
-    judged,
 )
-from gristmill.stages.dedup.ranges import in_hex, longest_range, ranges_of
+from gristmill.stages.dedup.ranges import in_hex
 from gristmill.stages.dedup.runs import begins
 
-REASON = "substrings.repeated"
 RUNS = pa.schema([("run", pa.string())])
 _HASHED = pa.schema([("run", pa.string()), ("row", pa.int32()), ("at", pa.int32())])
 _GATHERED = pa.schema([("run", pa.string()), ("document", pa.uint32()), ("at", pa.int32())])
 _REPEATED = pa.schema([("document", pa.uint32()), ("at", pa.int32())])
-_PLACES = pa.schema([("document", pa.int64()), ("at", pa.int32())])
 
 
 def kind_of(min_tokens: int) -> str:
@@ -56,27 +52,42 @@ def kind_of(min_tokens: int) -> str:
 
 @dataclass(frozen=True)
 class Substrings:
-    """Drops documents of which more than `max_repeated` of the words stand in runs of at least `min_tokens` words that
-    an earlier document has."""
+    """Runs of at least `min_tokens` words that an earlier document has.
+
+    `repeated`: `drop`: a document goes of which more than `max_repeated` of the words stand in such runs; `cut`: the
+    runs are cut out of each, and it goes where fewer than `min_words` words are left. Raises ValueError for values that
+    are not allowed.
+    """
 
     min_tokens: int = 50
     max_repeated: float = 0.5
+    repeated: Literal["drop", "cut"] = "drop"
+    min_words: int = 50
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_tokens <= 1024:
             raise ValueError(f"min_tokens={self.min_tokens}: allowed are 1 to 1024 words")
         if not 0 <= self.max_repeated <= 1:
             raise ValueError(f"max_repeated={self.max_repeated}: a share of a document's words, 0 to 1")
+        if self.min_words < 0:
+            raise ValueError(f"min_words={self.min_words}: words that have to be left of a document, 0 or more")
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The settings that decide nothing, as the others are."""
+        return ("repeated", "min_words") if self.repeated == "drop" else ("max_repeated",)
 
     @property
     def comparison(self) -> Comparison:
         """The stages; each has of these settings what decides its output."""
+        cuts = self.repeated == "cut"
         return Comparison(
             HashRuns(self.min_tokens),
             GatherRuns(),
             FindRuns(self.min_tokens),
-            JudgeRuns(self.min_tokens, self.max_repeated),
+            CutRuns(self.min_tokens, self.min_words) if cuts else JudgeRuns(self.min_tokens, self.max_repeated),
             kept=kind_of(self.min_tokens),
+            rewrites=cuts,
         )
 
 
@@ -155,32 +166,4 @@ class FindRuns(Stage[RangePayload]):
                 put_table(store, REPEATED, repeated.sort_by([("document", "ascending"), ("at", "ascending")])),
             ),
             received=Tally(),
-        )
-
-
-@dataclass(frozen=True)
-class JudgeRuns(Stage[JudgePayload]):
-    """Drops the documents of which a greater share than `max_repeated` is repeated; the value says where the longest
-    range lies."""
-
-    name: ClassVar[str] = "judge_runs"
-    VERSION: ClassVar[int] = 1
-
-    min_tokens: int
-    max_repeated: float
-
-    def run(self, store: Store, work: Work[JudgePayload]) -> Outcome:
-        """payload: JudgePayload. Outputs exclusions (kind `losers`), fates, and `ranges`: of each document the share
-        and the ranges of its words, whether or not it is dropped."""
-        payload = work.payload
-        documents = read_table(store, payload.documents)
-        repeated = pa.concat_tables([_PLACES.empty_table(), *payload.read_repeated(store)])
-        ranges = ranges_of(repeated["document"].to_numpy(), repeated["at"].to_numpy(), self.min_tokens)
-        covered = np.bincount(ranges.documents, ranges.ends - ranges.starts, documents.num_rows)
-        words = documents["words"].to_numpy()
-        share = np.divide(covered, words, out=np.zeros(documents.num_rows), where=words > 0)
-        documents = documents.append_column("share", pa.array(share))
-        documents = documents.append_column("ranges", ranges.lists(documents.num_rows))
-        return judged(
-            store, payload, documents, self.max_repeated, REASON, longest_range, "ranges", ["share", "ranges"]
         )

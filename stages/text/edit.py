@@ -103,15 +103,18 @@ class EditTexts(Stage[ScreenPayload]):
             reasons = pc.coalesce(reasons, pc.if_else(is_empty, f"{edit.name}.nothing_left", None))
             texts = done.texts
         content = pa.table({name: rows[name] for name in rows.schema.names if name != LANGUAGE})
-        rewritten = {
-            "text": texts,
-            "content": pa.array([content_hash(text) for text in texts.to_pylist()], pa.string()),
-            "mark": pa.array(["; ".join(parts) or None for parts in marks], pa.string()),
-        }
-        for name, values in rewritten.items():
-            content = content.set_column(content.schema.get_field_index(name), content.field(name), values)
+        shown = pa.array(["; ".join(parts) or None for parts in marks], pa.string())
+        content = rewritten(content, texts, shown)
         keys = {name: content[name] for name in KEYS}
         return content, pa.table({**keys, **counts, "reason": reasons}).cast(self._nothing().schema)
+
+
+def rewritten(content: pa.Table, texts: pa.StringArray, marks: pa.StringArray) -> pa.Table:
+    """Records with these texts and marks, and the content hashes of the texts."""
+    hashes = pa.array([content_hash(text) for text in texts.to_pylist()], pa.string())
+    for name, values in {"text": texts, "content": hashes, "mark": marks}.items():
+        content = content.set_column(content.schema.get_field_index(name), content.field(name), values)
+    return content
 
 
 def _mark(edit: Edit, counts: Mapping[str, int]) -> str:

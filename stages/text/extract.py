@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version as release_of
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -99,7 +100,11 @@ class Extract(ReadStage):
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
     def identity(self) -> tuple[StageId, ...]:
-        # What the trained extractor learned decides as a threshold does; the other extractors are code.
+        # What the trained extractor learned decides as a threshold does, and so does the release of trafilatura: the
+        # extra allows many. The other extractors are code.
+        if self.html.method == "trafilatura":
+            release = StageId(name="trafilatura", version=1, config={"release": release_of("trafilatura")})
+            return (stage_id(self), release)
         if self.html.method != "trained":
             return (stage_id(self),)
         model = StageId(name="extraction_model", version=EXTRACTOR_VERSION, config={"sha256": model_digest()})

@@ -57,6 +57,13 @@ class _File:
     container: str
 
 
+def check_scenes(directory: Path, *, scenes: int = 12_000, held_out: int = 400) -> None:
+    """Raises what `write_scenes` raises, and writes nothing."""
+    if scenes < 2 or held_out < 1:
+        raise ValueError(f"scenes={scenes}, held_out={held_out}: at least 2 and 1 are needed")
+    refuse_foreign(Path(directory) / FOLDER, _expected(_files(scenes, held_out)))
+
+
 def write_scenes(directory: Path, *, scenes: int = 12_000, held_out: int = 400, seed: int = 0) -> Written:
     """Writes `directory`/scenes: `scenes` rows to train on in each file, half as many in frames, and `held_out` rows in
     each that is asked. What the files are: synth/scenes/__init__.py.
@@ -64,11 +71,8 @@ def write_scenes(directory: Path, *, scenes: int = 12_000, held_out: int = 400, 
     Files of an earlier run are overwritten; a file that this run does not write, as of a run with more scenes, raises
     FileExistsError before anything is touched. ValueError for fewer than 2 scenes or 1 held-out row.
     """
-    if scenes < 2 or held_out < 1:
-        raise ValueError(f"scenes={scenes}, held_out={held_out}: at least 2 and 1 are needed")
-    folder = Path(directory) / FOLDER
-    files = _files(scenes, held_out)
-    refuse_foreign(folder, _expected(files))
+    check_scenes(directory, scenes=scenes, held_out=held_out)
+    folder, files = Path(directory) / FOLDER, _files(scenes, held_out)
     readme = (gristmill.synth.scenes.__doc__ or "").encode()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _README).write_bytes(readme)

@@ -70,6 +70,15 @@ _KINDS = {
 }
 
 
+def check_speech(directory: Path, *, rows: int = 6000, held_out: int | None = None) -> None:
+    """Raises what `write_speech` raises, and writes nothing."""
+    if rows < 1 or (held_out is not None and held_out < 1):
+        raise ValueError(f"rows={rows}, held_out={held_out}: at least 1 of each is needed")
+    Espeak()
+    lines = {f"{name}.jsonl" for name in _words(rows, held_out)}
+    refuse_foreign(Path(directory) / FOLDER, _expected(_files(rows, held_out)) | lines)
+
+
 def write_speech(directory: Path, *, rows: int = 6000, held_out: int | None = None, seed: int = 0) -> Written:
     """Writes `directory`/speech: `rows` clips of digits to train on, fewer of each other kind, and `held_out` in each
     file that is asked: 240 of 2,000 rows and more, else an eighth of them, and of no kind more than there are to train
@@ -79,16 +88,9 @@ def write_speech(directory: Path, *, rows: int = 6000, held_out: int | None = No
     FileExistsError before anything is touched. ValueError for fewer than 1 row or 1 held-out row; NoEngine where
     espeak-ng is not installed.
     """
-    if rows < 1 or (held_out is not None and held_out < 1):
-        raise ValueError(f"rows={rows}, held_out={held_out}: at least 1 of each is needed")
+    check_speech(directory, rows=rows, held_out=held_out)
     engine = Espeak()
-    folder = Path(directory) / FOLDER
-    files = _files(rows, held_out)
-    words: dict[str, tuple[int, Part]] = {
-        "hearing": (2 * rows, "train"),
-        "hearing-held-out": (_asked(2 * rows, rows) if held_out is None else held_out, "held_out"),
-    }
-    refuse_foreign(folder, _expected(files) | {f"{name}.jsonl" for name in words})
+    folder, files, words = Path(directory) / FOLDER, _files(rows, held_out), _words(rows, held_out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _README).write_text(gristmill.synth.speech.__doc__ or "", encoding="utf-8")
     kinds = Counter[str]()
@@ -101,6 +103,12 @@ def write_speech(directory: Path, *, rows: int = 6000, held_out: int | None = No
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     names = [path.relative_to(directory).as_posix() for path in written if path.suffix != ".wav"]
     return Written(tuple(names), sum(path.stat().st_size for path in written), dict(sorted(kinds.items())))
+
+
+def _words(rows: int, held_out: int | None) -> dict[str, tuple[int, Part]]:
+    """The files of questions without sound: rows of each, and what it is for."""
+    asked = _asked(2 * rows, rows) if held_out is None else held_out
+    return {"hearing": (2 * rows, "train"), "hearing-held-out": (asked, "held_out")}
 
 
 def _files(rows: int, held_out: int | None) -> list[_File]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gristmill.filters.overlap import Finder, HeldOut, Overlap, Texts
 from gristmill.filters.signatures import ngrams as ngrams_module
 from gristmill.filters.signatures.alphabet import ALONE, BREAK, DIGIT, NOTHING, meaning
-from gristmill.filters.signatures.ngrams import ngrams
+from gristmill.filters.signatures.ngrams import ngrams, word_spans
 from gristmill.filters.signatures.tables import GOLDEN, MASK, SPLIT_A, SPLIT_B, letter_code
 
 
@@ -76,6 +76,47 @@ def test_ngrams_are_those_of_plain_python(n: int) -> None:
         grams, whole, count = hashed_by_hand(text, n)
         assert result.hashes[result.rows == row].tolist() == grams
         assert (int(result.wholes[row]), int(result.n_words[row])) == (whole, count)
+
+
+MARKED = [
+    "e\u0301te\u0301 \u00adsoft\u00adhyphen \ufeff中文，字。ไทย ﬁne ǅ x\u200by 1,5",
+    " tail ",
+    "中a中",
+    "\u0301",
+    "ﷺ ok",
+]
+
+
+def check_spans(texts: list[str]) -> None:
+    """Each span has one word, that of its number, and no word begins or ends outside of one."""
+    # A slice of a longer array, so that the bytes do not begin at its own first text.
+    array = pa.array(["before 中", *texts])[1:]
+    counts = ngrams(array, 1).n_words
+    spans = word_spans(array, counts)
+    assert spans.first.tolist() == [0, *np.cumsum(counts).tolist()]
+    for row, text in enumerate(texts):
+        own = slice(spans.first[row], spans.first[row + 1])
+        pairs = list(zip(spans.starts[own].tolist(), spans.ends[own].tolist(), strict=True))
+        data, edges = text.encode(), [0, *(byte for pair in pairs for byte in pair), len(text.encode())]
+        assert edges == sorted(edges)
+        assert [words(data[start:end].decode()) for start, end in pairs] == [[word] for word in words(text)]
+        gaps = [data[start:end].decode() for start, end in zip(edges[::2], edges[1::2], strict=True)]
+        assert [words(gap) for gap in gaps] == [[]] * len(gaps)
+
+
+def test_word_spans_have_the_words_of_ngrams() -> None:
+    check_spans([*ODD, *MARKED])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=4))
+def test_word_spans_of_any_texts(texts: list[str]) -> None:
+    check_spans(texts)
+
+
+def test_word_spans_refuse_the_counts_of_other_texts() -> None:
+    with pytest.raises(ValueError, match="texts have 2 words, not the 3"):
+        word_spans(pa.array(["two words"]), np.array([3]))
 
 
 @settings(max_examples=60, deadline=None)

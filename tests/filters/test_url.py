@@ -113,6 +113,20 @@ def test_a_line_that_is_no_host_is_named(tmp_path: Path, line: str) -> None:
         UrlRules(block_lists=(str(hosts),)).check()
 
 
+def test_a_list_is_read_once_and_again_when_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = tmp_path / "hosts.txt"
+    hosts.write_text("bad.example\n")
+    rules, reads, read_bytes = UrlRules(block_lists=(str(hosts),)), [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or read_bytes(path))
+    docs = Docs(pa.array(["x"]), urls=pa.array(["http://other.example/"]))
+    before = rules.config()
+    assert [rules.measure(docs)["blocked_host"][0].as_py() for _ in range(5)] == [None] * 5
+    assert reads == [hosts]
+    hosts.write_text("other.example\n")
+    assert rules.measure(docs)["blocked_host"][0].as_py() == "other.example" and rules.config() != before
+    assert reads == [hosts] * 2
+
+
 def test_in_a_run_the_lists_decide_and_their_place_does_not(tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"url": "http://bad.example/1", "text": "a"}\n{"url": "http://good.example/2", "text": "b"}\n')

@@ -230,23 +230,6 @@ def test_run_prints_its_result_last(tmp_path: Path) -> None:
     assert "too_few_words" in answer.stdout
 
 
-def test_sample_data_and_version(tmp_path: Path) -> None:
-    result = grist("sample-data", str(tmp_path / "demo"), "--pages", "100", "--scenes", "20", "--json")
-    assert result.exit_code == 0 and json.loads(result.stdout)["records"] > 100
-    assert {"scenes/questions.tar", "crawl/extra.jsonl.gz"} <= set(json.loads(result.stdout)["files"])
-    assert grist("sample-data", str(tmp_path / "demo"), "--pages", "1").exit_code == 2
-    assert "speech/digits.tar" not in json.loads(result.stdout)["files"]
-    assert grist("--version").stdout.startswith("gristmill ")
-
-
-def test_sample_data_has_speech_where_it_is_asked_for(tmp_path: Path) -> None:
-    pytest.importorskip("espeakng_loader", reason="the extra `speech` is not installed")
-    result = grist("sample-data", str(tmp_path), "--pages", "100", "--scenes", "2", "--speech", "1", "--json")
-    written = json.loads(result.stdout)
-    assert {"speech/digits.tar", "speech/scenes-voices.tar", "scenes/questions.tar"} <= set(written["files"])
-    assert written["kinds"]["speech_digits"] == 3 and (tmp_path / "speech" / "README.md").exists()
-
-
 def test_text_of_a_document_cannot_drive_the_terminal() -> None:
     assert plain("a\x1b[2Jb\x9bc\r\n\td\u202e") == "a\\x1b[2Jb\\x9bc\\r\n\td\\u202e"
 

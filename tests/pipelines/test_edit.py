@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import forget_lake
 import pytest
 import reports
 import web
@@ -15,6 +16,7 @@ from gristmill import lake
 from gristmill.lake.query.why import why
 from gristmill.lake.store.objects import read_refs, read_table
 from gristmill.lake.store.opening import open_store
+from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.stages.run.unfinished import Incomplete
@@ -49,6 +51,7 @@ COPY = page("copy", f"{PROSE * 2}Write to a.b@c.example or call +44 20 7946 0019
 PLAIN = page("plain", "A page without any. " + PROSE)
 SHORT = page("short", f"Too short: write to {EMAIL}, call {PHONE}, pay with {CARD} or to {IBAN}.")
 FRENCH = page("french", f"Le meunier a pris le grain et l'a moulu, écrivez à {EMAIL} ou appelez le {PHONE}. " * 5)
+MAIL = page("mail", f"{PROSE} Write to the inn as well, which is at {EMAIL} for those who come.")
 PAGES = [KEPT, COPY, PLAIN, SHORT, FRENCH]
 BROKEN = '{"url": "https://mill.example/broken", "text": "' + " ".join(PLANTED) + "\n"
 
@@ -154,6 +157,24 @@ def test_increments_compare_what_was_shipped_and_count_all_edits(tmp_path: Path)
     assert menu in KEPT["text"]
     grown = web.run(folder, [first, second, third], **recipe).manifest
     assert len(texts(folder)) == 3 and grown.dropped.count == after.dropped.count + 1
+
+
+def test_a_takedown_takes_its_edits_from_the_sums(tmp_path: Path) -> None:
+    folder, recipe = tmp_path / "lake", {"pii": {}, "c4_lines": {}, "extends": "web", **OFF}
+    first, second = crawl(tmp_path / "1.jsonl", [KEPT, PLAIN]), crawl(tmp_path / "2.jsonl", [MAIL])
+    web.run(folder, [first], **recipe)
+    grown = web.run(folder, [first, second], **recipe).manifest
+    assert grown.statistics["edits"]["c4_lines.lines"] == 1 and grown.statistics["edits"]["pii.email"] == 2
+    store = open_store(str(folder))
+    for name, emails, lines in (("mail", 1, 1), ("plain", 1, 1), ("kept", 0, 0)):
+        forget_lake.do(store, Suppression.of(urls=[f"https://mill.example/{name}"]))
+        left = Versions(store).resolve("web").statistics["edits"]
+        assert (left["pii.email"], left["c4_lines.lines"]) == (emails, lines), name
+    assert set(left.values()) == {0} and left.keys() == grown.statistics["edits"].keys()
+    again = web.run(
+        folder, [first, second, crawl(tmp_path / "3.jsonl", [page("new", MAIL["text"] + " More.")])], **recipe
+    )
+    assert again.manifest.statistics["edits"]["pii.email"] == 1
 
 
 def test_a_killed_edit_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,16 @@ def test_the_model_is_part_of_what_the_stage_is(monkeypatch) -> None:
     assert by_model.identity() != (stage, model) and by_rules.identity() == Extract().identity()
 
 
+def test_the_release_of_trafilatura_is_part_of_what_the_stage_is(monkeypatch) -> None:
+    monkeypatch.setattr("gristmill.stages.text.html.find_spec", lambda name: name)  # whether or not it is installed
+    monkeypatch.setattr("gristmill.stages.text.extract.release_of", {"trafilatura": "2.3.1"}.__getitem__)
+    stage, release = Extract(html=ExtractConfig(method="trafilatura")).identity()
+    assert stage.config["html"]["method"] == "trafilatura"
+    assert (release.name, release.config) == ("trafilatura", {"release": "2.3.1"})
+    monkeypatch.setattr("gristmill.stages.text.extract.release_of", {"trafilatura": "2.4.0"}.__getitem__)
+    assert Extract(html=ExtractConfig(method="trafilatura")).identity()[1] != release
+
+
 def test_trafilatura_is_asked_for_where_it_is_missing(monkeypatch) -> None:
     monkeypatch.setattr("gristmill.stages.text.html.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'gristmill\[trafilatura\]'"):
