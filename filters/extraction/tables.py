@@ -26,8 +26,9 @@ class Words(NamedTuple):
 
 
 class Automaton(NamedTuple):
-    """Aho and Corasick's: the state after a byte is `after[state, classes[byte]]`, `groups[state]` the bits of what
-    ends there. int16 [states, classes], int64 [states], uint8 [256]."""
+    """Aho and Corasick's, as one column: the state after a byte is `after[state + classes[byte]]`, and
+    `groups[state >> CLASS_BITS]` the bits of what ends there. int32 [states << CLASS_BITS], int64 [states], uint8 [256].
+    """
 
     after: np.ndarray
     groups: np.ndarray
@@ -120,8 +121,9 @@ def _bytes_of(text: str) -> np.ndarray:
 
 
 def _automaton(groups: Sequence[Iterable[str]], classes: np.ndarray) -> Automaton:
-    """Finds the words of each group; a word of group `k` sets bit `k`."""
-    width = int(classes.max()) + 1
+    """Finds the words of each group; a word of group `k` sets bit `k`. No word begins with a space or a separator that
+    a kernel passes over."""
+    width = 1 << c.CLASS_BITS
     after, bits = [[-1] * width], [0]
     for group, words in enumerate(groups):
         for word in words:
@@ -145,7 +147,7 @@ def _automaton(groups: Sequence[Iterable[str]], classes: np.ndarray) -> Automato
             else:
                 shorter[following] = fallback
                 waiting.append(following)
-    return Automaton(_frozen(np.array(after, np.int16)), _column(bits), _frozen(classes))
+    return Automaton(_frozen(np.array(after, np.int32).ravel() << c.CLASS_BITS), _column(bits), _frozen(classes))
 
 
 def _column(values: Sequence[int]) -> np.ndarray:
