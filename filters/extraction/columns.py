@@ -115,8 +115,8 @@ MAX_BLOCKS = 1 << 16
 FEATURES = 170
 """Of a block as such; CONTEXT more for the second forest, from what the first says of the blocks around."""
 CONTEXT = 17
-CLASS_BITS = 6
-"""Of a byte's class in an automaton of words; a state is the place of the row with what comes after each class."""
+WORD_WIDTH, PHRASE_WIDTH = 5, 6
+"""Of the automata of words in attributes and of phrases: the binary logarithm of how many classes a state's row has."""
 LANES = 64
 """Blocks that a question of a forest is asked about at a time; a table of features has columns for a multiple."""
 DE_BRUIJN = 0x077CB531

@@ -130,18 +130,17 @@ def closing_tag(page: Any, at: Any, name: Any, end: Any, ends_at_start: Any) -> 
 @register_jitable
 def words_in(data: Any, start: Any, stop: Any, attributes: Any) -> Any:
     """Which groups of words stand in the value of an attribute: bits. All that is no letter is one separator."""
-    after, groups, classes = attributes
+    after, classes, groups, marked = attributes
     separator = np.int64(26)
     state, last, bits = np.int64(after[separator]), separator, np.int64(0)
-    for at in range(start, stop):
-        kind = np.int64(classes[data[Place(at)]])
+    for at in range(start, stop + 1):
+        kind = np.int64(classes[data[Place(at)]]) if at < stop else separator
         if kind == separator and last == separator:
             continue
         state = np.int64(after[Place(state + kind)])
-        bits |= groups[Place(state >> c.CLASS_BITS)]
+        if state >= marked:
+            bits |= groups[Place((state - marked) >> c.WORD_WIDTH)]
         last = kind
-    if last != separator:
-        bits |= groups[after[state + separator] >> c.CLASS_BITS]
     return bits
 
 

@@ -42,8 +42,7 @@ def end_block(blocks: Any, count: Any, nodes: Any, top: Any, run: Any, out: Any,
         begin_block(row, run, row[c.START])
         return count, row[c.START]
     text.end_word(row, run, stop_words)
-    after, groups, classes = phrases
-    row[c.LEXICON] |= groups[after[run[c.PHRASE] + classes[text.SPACE]] >> c.CLASS_BITS]
+    row[c.LEXICON] |= text.ended(phrases, np.int64(phrases[0][run[c.PHRASE] + phrases[1][text.SPACE]]))
     node = top[c.S_NODE]
     row[c.NODE], row[c.END], row[c.TAG], row[c.DEPTH] = node, end, nodes[node, c.N_TAG], nodes[node, c.N_DEPTH]
     row[c.INHERITED], row[c.ANCESTORS] = top[c.S_INHERITED], top[c.S_ANCESTORS]
@@ -234,7 +233,7 @@ def _array(dtype: types.Type, dimensions: int = 1, readonly: bool = True) -> typ
 
 _COLUMN = _array(types.int64)
 _WORDS = types.UniTuple(_COLUMN, 2)
-_AUTOMATON = types.Tuple((_array(types.int32), _COLUMN, _array(types.uint8)))
+_AUTOMATON = types.Tuple((_array(types.uint16), _array(types.uint8), _COLUMN, types.int64))
 # One signature: numba's cache is free of races only as long as a function has one compiled form.
 SIGNATURES = {
     "segment": types.void(
@@ -258,5 +257,6 @@ SIGNATURES = {
         _array(types.int64, readonly=False),
     )
 }
-OPTIONS = {"_nrt": False}
-"""Nothing is allocated, so nothing is counted: references would be, for each array at each call, most of the time."""
+OPTIONS = {"_nrt": False, "forceinline": True}
+"""Nothing is allocated, so no references are counted; and functions are no calls. Counting them and passing arrays on,
+which are nine numbers each, would be most of the time."""

@@ -150,14 +150,21 @@ def put_space(run: Any, out: Any, end: Any) -> Any:
 
 
 @register_jitable
+def ended(phrases: Any, state: Any) -> Any:
+    """The bits of the phrases that end in a state."""
+    _, _, groups, marked = phrases
+    return groups[Place((state - marked) >> c.PHRASE_WIDTH)] if state >= marked else np.int64(0)
+
+
+@register_jitable
 def put_less(row: Any, run: Any, out: Any, end: Any, tables: Any) -> Any:
     """A `<` that begins no tag. Returns where the output ends."""
-    (after, groups, classes), stop_words, _ = tables
+    phrases, stop_words, _ = tables
     end_word(row, run, stop_words)
     end = put_space(run, out, end)
     out[end] = LESS
-    run[c.PHRASE] = after[run[c.PHRASE] + classes[LESS]]
-    row[c.LEXICON] |= groups[run[c.PHRASE] >> c.CLASS_BITS]
+    run[c.PHRASE] = phrases[0][run[c.PHRASE] + phrases[1][LESS]]
+    row[c.LEXICON] |= ended(phrases, run[c.PHRASE])
     row[c.HASH] = (row[c.HASH] ^ np.int64(LESS)) * FNV_PRIME
     row[c.CHARS] += 1
     row[c.LAST] = 0
@@ -173,7 +180,8 @@ def read_text(
 
     long: the innermost loop, all of whose state is in registers; numba passes arrays on one number at a time.
     """
-    (after, groups, classes), stop_words, entities = tables
+    phrases, stop_words, entities = tables
+    after, classes = phrases[0], phrases[1]
     size, start, space = len(data), row[c.START], np.int64(classes[SPACE])
     state, text_hash, last, pending = np.int64(run[c.PHRASE]), row[c.HASH], row[c.LAST], run[c.PENDING]
     word_hash, in_word, lexicon = run[c.WORD_HASH], run[c.IN_WORD], row[c.LEXICON]
@@ -190,7 +198,7 @@ def read_text(
             while kind == LETTER:
                 out[Place(end)] = byte
                 state = np.int64(after[Place(state + classes[byte])])
-                lexicon |= groups[Place(state >> c.CLASS_BITS)]
+                lexicon |= ended(phrases, state)
                 lower = np.int64(LOWER[byte])
                 text_hash = (text_hash ^ lower) * FNV_PRIME
                 word_hash = (word_hash ^ lower) * FNV_PRIME
@@ -222,7 +230,7 @@ def read_text(
                 stops += value_of(stop_words, word_hash) >= 0
                 in_word, word_hash = np.int64(0), FNV_START
             state = np.int64(after[Place(state + space)])
-            lexicon |= groups[Place(state >> c.CLASS_BITS)]
+            lexicon |= ended(phrases, state)
             if not is_pre:
                 pending = np.int64(end > start)
                 while state == 0 and at < size and KINDS[data[Place(at)]] == WHITE:
@@ -250,7 +258,7 @@ def read_text(
             byte = out[Place(place)]
             kind = KINDS[byte]
             state = np.int64(after[Place(state + classes[byte])])
-            lexicon |= groups[Place(state >> c.CLASS_BITS)]
+            lexicon |= ended(phrases, state)
             lower = np.int64(LOWER[byte])
             text_hash = (text_hash ^ lower) * FNV_PRIME
             if kind == LETTER or kind == BEYOND_ASCII or kind == DIGIT:
