@@ -6,6 +6,12 @@ hand is counted in its own row, so that the row is the state of the pass.
 
 from __future__ import annotations
 
+import numpy as np
+
+Place = np.uintp
+"""What the innermost loops look up by. Numba first compares a signed place with zero, since -1 is the last, and so
+vectorizes no loop over such. An unsigned number with a signed one is a float to it."""
+
 # Blocks: [blocks, BLOCK_COLUMNS].
 (
     NODE,  # the node that it stands in
@@ -109,3 +115,15 @@ MAX_BLOCKS = 1 << 16
 FEATURES = 170
 """Of a block as such; CONTEXT more for the second forest, from what the first says of the blocks around."""
 CONTEXT = 17
+WORD_WIDTH, PHRASE_WIDTH = 5, 6
+"""Of the automata of words in attributes and of phrases: the binary logarithm of how many classes a state's row has."""
+LANES = 64
+"""Blocks that a question of a forest is asked about at a time; a table of features has columns for a multiple."""
+DE_BRUIJN = 0x077CB531
+"""Times a single bit, it has another number in bits 27 to 31 for each of the 32 (Leiserson, Prokop, Randall 1998)."""
+
+
+def width_of(blocks: int) -> int:
+    """Columns of a table of features: up to a multiple of LANES, and one line of a cache more, so that the rows of one
+    block do not all fall into the same few sets of it."""
+    return -(-blocks // LANES) * LANES + 16

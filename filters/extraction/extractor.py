@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gristmill.filters.extraction import columns as c
+from gristmill.filters.extraction import vocabulary
 from gristmill.filters.extraction.model import Forest, Model, shipped_model
 from gristmill.filters.extraction.tables import tables
 from gristmill.filters.signatures.compiled import load
@@ -47,7 +48,7 @@ def kernels() -> Kernels:
     """The kernels of this process, loaded or compiled at the first call."""
     return Kernels(
         **load(HERE / "segment_kernels.py", uses=(*SHARED, *SEGMENT)),
-        **load(HERE / "feature_kernels.py", uses=SHARED),
+        **load(HERE / "feature_kernels.py", uses=(*SHARED, HERE / "node_kernels.py")),
         **load(HERE / "forest_kernels.py", uses=SHARED),
     )
 
@@ -74,12 +75,13 @@ def segment(content: bytes, shows_hidden: bool = False) -> Blocks:
     """A page's bytes, UTF-8, in blocks. `shows_hidden`: nothing is taken for hidden but scripts and styles."""
     known = tables()
     tags = content.count(b"<") + 2
-    rows = np.zeros((min(tags, c.MAX_BLOCKS) + 1, c.BLOCK_COLUMNS), np.int64)
+    rows = np.empty((min(tags, c.MAX_BLOCKS) + 1, c.BLOCK_COLUMNS), np.int64)
     nodes = np.empty((min(tags, c.MAX_BLOCKS), c.NODE_COLUMNS), np.int64)
     text = np.empty(len(content) + 4 * tags + 64, np.uint8)
     run, sizes = np.zeros(c.RUN_COLUMNS, np.int64), np.zeros(3, np.int64)
+    stack = np.empty((c.MAX_DEPTH, c.STACK_COLUMNS), np.int64)
     kernels().segment(
-        np.frombuffer(content, np.uint8),
+        (np.frombuffer(content, np.uint8), np.frombuffer(content, np.int64, len(content) // 8)),
         text,
         rows,
         nodes,
@@ -89,14 +91,16 @@ def segment(content: bytes, shows_hidden: bool = False) -> Blocks:
         tuple(known.attributes),
         (tuple(known.phrases), tuple(known.stop_words), tuple(known.entities)),
         int(shows_hidden),
+        (stack, np.zeros(len(vocabulary.TAGS), np.int64), np.zeros(len(vocabulary.TAGS), np.bool_)),
         sizes,
     )
     return Blocks(rows[: sizes[0]], nodes[: sizes[1]], text[: sizes[2]], int(run[c.STEPS]))
 
 
 def features(blocks: Blocks) -> np.ndarray:
-    """float32 [blocks, FEATURES + CONTEXT], the columns of the context zero; sums up in `nodes`, so once a page."""
-    table = np.zeros((len(blocks.rows), c.FEATURES + c.CONTEXT), np.float32)
+    """float32 [FEATURES + CONTEXT, at least blocks], a row each, those of the context not yet written; sums up in
+    `nodes`, so once a page."""
+    table = np.empty((c.FEATURES + c.CONTEXT, c.width_of(len(blocks.rows))), np.float32)
     kernels().features(blocks.rows, blocks.nodes, tables().categories, table)
     return table
 
@@ -110,8 +114,8 @@ def judged(blocks: Blocks, model: Model) -> np.ndarray:
 
 
 def grown(table: np.ndarray, forest: Forest, chances: np.ndarray) -> None:
-    """Writes what a forest says of each block: its chance to be main text, float64 [blocks]."""
-    kernels().grow(table, forest, chances)
+    """Writes what a forest says of each block: its chance to be main text, float64 [blocks]. table: of `features`."""
+    kernels().grow(table, tuple(forest.conditions), chances)
 
 
 def add_context(blocks: Blocks, forest: Forest, table: np.ndarray, chances: np.ndarray) -> None:

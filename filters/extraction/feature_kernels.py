@@ -1,6 +1,8 @@
 """Features of a block: what it is, where it stands, and what stands around it.
 
-No logarithm is taken anywhere: a forest asks only what is greater, and counts are exact on every machine.
+No logarithm is taken anywhere: a forest asks only what is greater, and counts are exact on every machine. The table has
+a row for each feature, so that loops go over blocks side by side, many at a time; for the same reason division is
+numpy's, which has no branch for a zero.
 
 long: 170 features, group by group.
 """
@@ -14,163 +16,64 @@ from numba import types
 from numba.extending import register_jitable
 
 from gristmill.filters.extraction import columns as c
-from gristmill.filters.extraction.vocabulary import ID
+from gristmill.filters.extraction import node_kernels as tree
+from gristmill.filters.extraction.columns import Place
+from gristmill.filters.extraction.node_kernels import AGAINST, FAR, FOR, H1, share
 
-P, H1, PRE, QUOTE = (ID[tag] for tag in "p h1 pre blockquote".split())  # h1 to pre: headings stand between
-FAR = 30
-"""Blocks beyond which a neighbour is as far as any."""
-AGAINST = (1 << 10) - 1
-FOR = (1 << 10) | (1 << 11) | (1 << 13)
-"""Groups of vocabulary.ATTRIBUTE_WORDS."""
-
-
-@register_jitable
-def is_prose(row: Any) -> Any:
-    """Whether a block reads like text that somebody wrote: some words, few of them links, and stop words or marks."""
-    if row[c.WORDS] < 10 or row[c.LINK_CHARS] * 2.5 >= row[c.CHARS]:
-        return False
-    marks = row[c.ENDS] + row[c.COMMAS]
-    return row[c.STOPS] * 12 >= row[c.WORDS] or row[c.IDEOGRAPHS] * 4 > row[c.CHARS] or marks >= 2
+# Rows of what `describe` says of each node.
+CHARS, LINKED, STOPS, BLOCKS, OF_PAGE, IN_P, SCORE, LINKS, ALIKE, WORDS, OF_PROSE, RICH, KIDS = range(13)
+NODE_ROWS = 13
 
 
 @register_jitable
-def share(part: Any, whole: Any) -> Any:
-    """part / whole, 0 of nothing."""
-    return np.float32(part) / np.float32(max(whole, 1))
+def divide(table: Any, part: Any, whole: Any, count: Any) -> None:
+    """Row `part` becomes its share of row `whole`."""
+    for at in range(Place(count)):
+        table[part, at] = np.divide(table[part, at], max(table[whole, at], np.float32(1)))
 
 
 @register_jitable
-def up(nodes: Any, node: Any) -> Any:
-    """The parent, of the page itself the page."""
-    return max(nodes[node, c.N_PARENT], 0)
+def divide_all(table: Any, part: Any, whole: Any, count: Any) -> None:
+    """Row `part` becomes its share of one number."""
+    divisor = np.float32(max(whole, 1))
+    for at in range(Place(count)):
+        table[part, at] = np.divide(table[part, at], divisor)
 
 
 @register_jitable
-def score_parents(row: Any, nodes: Any) -> None:
-    """Adds what a block of prose says for the nodes above it: Readability's score, in tenths."""
-    tag = nodes[row[c.NODE], c.N_TAG]
-    points = 10 * (1 + row[c.COMMAS] + row[c.ENDS] + min(row[c.CHARS] // 100, 3))
-    points = points * (row[c.CHARS] - row[c.LINK_CHARS]) // row[c.CHARS]
-    node = row[c.NODE]
-    if tag == P or H1 <= tag <= PRE or tag == QUOTE:
-        node = nodes[node, c.N_PARENT]
-    for divisor in (1, 2, 4):
-        if node < 0:
-            return
-        nodes[node, c.N_SCORE] += points // divisor
-        node = nodes[node, c.N_PARENT]
+def fill(table: Any, row: Any, value: Any, count: Any) -> None:
+    """A row of what is the same for every block of the page."""
+    for at in range(Place(count)):
+        table[row, at] = value
 
 
 @register_jitable
-def sum_up(blocks: Any, nodes: Any, prose: Any) -> None:
-    """Sums over the blocks in each node, and `prose`: characters of prose in each."""
-    for at in range(len(blocks)):
+def write_bits(bits: Any, n_bits: Any, table: Any, row: Any) -> None:
+    """A row for each of the first bits, int64 [blocks]."""
+    for bit in range(n_bits):
+        for at in range(Place(len(bits))):
+            table[row + bit, at] = (bits[at] >> bit) & 1
+
+
+@register_jitable
+def own_features(blocks: Any, table: Any, categories: Any) -> None:
+    """0 to 51: of the block alone, with what its ancestors are and are called."""
+    count = len(blocks)
+    inherited, ancestors, lexicon = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
+    for at in range(Place(count)):
         row = blocks[at]
-        node = nodes[row[c.NODE]]
-        node[c.N_CHARS] += row[c.CHARS]
-        node[c.N_LINK_CHARS] += row[c.LINK_CHARS]
-        node[c.N_WORDS] += row[c.WORDS]
-        node[c.N_STOPS] += row[c.STOPS]
-        node[c.N_LINKS] += row[c.LINKS]
-        node[c.N_BLOCKS] += 1
-        if row[c.TAG] == P:
-            node[c.N_P_CHARS] += row[c.CHARS]
-        if is_prose(row):
-            score_parents(row, nodes)
-            prose[row[c.NODE]] += row[c.CHARS]
-    for at in range(len(nodes) - 1, 0, -1):  # a parent stands before its children
-        parent = nodes[at, c.N_PARENT]
-        for column in range(c.N_CHARS, c.N_P_CHARS + 1):
-            nodes[parent, column] += nodes[at, column]
-        prose[parent] += prose[at]
-
-
-@register_jitable
-def centres(nodes: Any, prose: Any, inside: Any) -> Any:
-    """The node with the best score, and the deepest ones with 60% and 85% of the prose. `inside`: bits, which of them
-    a node is in. Returns (the three, the best score)."""
-    top, deep, deeper, best, depth, depth_85 = 0, 0, 0, -1.0, -1, -1
-    total = prose[0]
-    for at in range(len(nodes)):
-        chars = nodes[at, c.N_CHARS]
-        if chars > 0:
-            score = nodes[at, c.N_SCORE] * ((chars - nodes[at, c.N_LINK_CHARS]) / chars)
-            if score > best:
-                best, top = score, at
-        if total > 0 and prose[at] * 10 >= total * 6 and nodes[at, c.N_DEPTH] >= depth:
-            deep, depth = at, nodes[at, c.N_DEPTH]
-        if total > 0 and prose[at] * 100 >= total * 85 and nodes[at, c.N_DEPTH] >= depth_85:
-            deeper, depth_85 = at, nodes[at, c.N_DEPTH]
-    for at in range(len(nodes)):
-        above = inside[nodes[at, c.N_PARENT]] if at else 0
-        inside[at] = above | (at == top) | (at == deep) * 2 | (at == deeper) * 4
-    return top, deep, deeper, best
-
-
-@register_jitable
-def bits_below(nodes: Any, inside: Any, below: Any) -> None:
-    """Words in attributes from the second centre down, of what is in it; of what is not, from the page down."""
-    for at in range(1, len(nodes)):
-        parent = nodes[at, c.N_PARENT]
-        if inside[parent] & 2:
-            below[at] = below[parent] | nodes[at, c.N_OWN]
-        elif not inside[at] & 2:
-            below[at] = nodes[at, c.N_INHERITED]
-
-
-@register_jitable
-def count_alike(nodes: Any, alike: Any) -> None:
-    """How many nodes with text have the parent, tag and words in attributes that each has: items of a list."""
-    size = 16
-    while size < 2 * len(nodes):
-        size *= 2
-    keys, counts, places = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(len(nodes), np.int64)
-    for at in range(1, len(nodes)):
-        if nodes[at, c.N_CHARS] == 0:
-            continue
-        key = ((nodes[at, c.N_PARENT] + 1) * 1000003 + nodes[at, c.N_TAG]) * 65599 + nodes[at, c.N_OWN] + 1
-        place = (key ^ (key >> 17)) & (size - 1)
-        while keys[place] != 0 and keys[place] != key:
-            place = (place + 1) & (size - 1)
-        keys[place] = key
-        counts[place] += 1
-        places[at] = place
-    for at in range(1, len(nodes)):
-        if nodes[at, c.N_CHARS] > 0:
-            alike[at] = counts[places[at]]
-
-
-@register_jitable
-def count_repeated(blocks: Any, repeated: Any) -> None:
-    """How often the text of each block stands elsewhere on the page."""
-    order = np.argsort(blocks[:, c.HASH], kind="mergesort")
-    first = 0
-    for at in range(1, len(order) + 1):
-        if at == len(order) or blocks[order[at], c.HASH] != blocks[order[first], c.HASH]:
-            for same in range(first, at):
-                repeated[order[same]] = at - first - 1
-            first = at
-
-
-@register_jitable
-def own_features(row: Any, f: Any, categories: Any) -> None:
-    """0 to 50: of the block alone, with what its ancestors are and are called."""
-    f[0], f[1], f[2] = row[c.CHARS], row[c.WORDS], share(row[c.LINK_CHARS], row[c.CHARS])
-    f[3], f[4] = share(row[c.STOPS], row[c.WORDS]), share(row[c.ENDS], row[c.WORDS])
-    f[5], f[6] = share(row[c.COMMAS], row[c.WORDS]), share(row[c.DIGITS], row[c.CHARS])
-    f[7], f[8] = share(row[c.CAPITALS], row[c.LETTERS]), share(row[c.LETTERS], row[c.CHARS])
-    f[9], f[10], f[11], f[12] = row[c.LAST], min(row[c.LINKS], 10), categories[row[c.TAG]], row[c.DEPTH]
-    f[13], f[14], f[15] = (
-        min(row[c.BREAKS], 10),
-        share(row[c.CHARS], row[c.WORDS]),
-        share(row[c.IDEOGRAPHS], row[c.CHARS]),
-    )
-    for bit in range(c.ATTRIBUTE_BITS):
-        f[16 + bit] = (row[c.INHERITED] >> bit) & 1
-    for bit in range(c.ANCESTOR_BITS):
-        f[32 + bit] = (row[c.ANCESTORS] >> bit) & 1
-    for bit in range(6):
-        f[46 + bit] = (row[c.LEXICON] >> bit) & 1
+        table[0, at], table[1, at], table[2, at] = row[c.CHARS], row[c.WORDS], row[c.LINK_CHARS]
+        table[3, at], table[4, at], table[5, at] = row[c.STOPS], row[c.ENDS], row[c.COMMAS]
+        table[6, at], table[7, at], table[8, at] = row[c.DIGITS], row[c.CAPITALS], row[c.LETTERS]
+        table[9, at], table[10, at], table[11, at] = row[c.LAST], min(row[c.LINKS], 10), categories[row[c.TAG]]
+        table[12, at], table[13, at] = row[c.DEPTH], min(row[c.BREAKS], 10)
+        table[14, at], table[15, at] = row[c.CHARS], row[c.IDEOGRAPHS]
+        inherited[at], ancestors[at], lexicon[at] = row[c.INHERITED], row[c.ANCESTORS], row[c.LEXICON]
+    for part, whole in ((2, 0), (3, 1), (4, 1), (5, 1), (6, 0), (7, 8), (8, 0), (14, 1), (15, 0)):
+        divide(table, part, whole, count)
+    write_bits(inherited, c.ATTRIBUTE_BITS, table, 16)
+    write_bits(ancestors, c.ANCESTOR_BITS, table, 32)
+    write_bits(lexicon, 6, table, 46)
 
 
 @register_jitable
@@ -184,137 +87,182 @@ def ones(bits: Any, mask: Any) -> Any:
 
 
 @register_jitable
-def node_features(row: Any, nodes: Any, f: Any, page: Any, alike: Any) -> None:
-    """52 to 97: of the nodes around the block, up to its great-grandparent. page: (characters, best score)."""
-    total, best = page
-    node = row[c.NODE]
-    parent = up(nodes, node)
-    grand = up(nodes, parent)
-    great = up(nodes, grand)
-    above = nodes[parent, c.N_OWN] | nodes[grand, c.N_OWN]
-    f[52], f[53] = ones(nodes[node, c.N_OWN], AGAINST), ones(nodes[node, c.N_OWN], FOR)
-    f[54], f[55] = ones(above, AGAINST), ones(above, FOR)
-    at = 56
-    for place in (node, parent, grand, great):
-        chars = nodes[place, c.N_CHARS]
-        f[at], f[at + 1] = chars, share(nodes[place, c.N_LINK_CHARS], chars)
-        f[at + 2] = share(nodes[place, c.N_STOPS], nodes[place, c.N_WORDS])
-        f[at + 3], f[at + 4] = nodes[place, c.N_BLOCKS], share(chars, total)
-        f[at + 5] = share(nodes[place, c.N_P_CHARS], chars)
-        f[at + 6] = share(nodes[place, c.N_SCORE], max(np.int64(best), 1))
-        f[at + 7] = share(nodes[place, c.N_LINKS], nodes[place, c.N_BLOCKS])
-        f[at + 8] = min(alike[place], FAR)
-        at += 9
-    f[92], f[93] = min(nodes[parent, c.N_KIDS], FAR), min(nodes[grand, c.N_KIDS], FAR)
-    f[94], f[95] = (
-        share(nodes[grand, c.N_CHARS], nodes[great, c.N_CHARS]),
-        share(nodes[parent, c.N_CHARS], nodes[grand, c.N_CHARS]),
-    )
-    f[96], f[97] = share(nodes[node, c.N_CHARS], nodes[parent, c.N_CHARS]), min(alike[up(nodes, great)], FAR)
+def describe(nodes: Any, best: Any, prose: Any, richest: Any, alike: Any, by_node: Any) -> None:
+    """Fills `by_node`, float32 [NODE_ROWS, nodes]. best: the best score of the page. Of each node: characters of prose
+    in it and right below it, and how many nodes are like it."""
+    count = len(nodes)
+    for at in range(Place(count)):
+        row = nodes[at]
+        by_node[CHARS, at], by_node[OF_PAGE, at] = row[c.N_CHARS], row[c.N_CHARS]
+        by_node[LINKED, at], by_node[IN_P, at] = row[c.N_LINK_CHARS], row[c.N_P_CHARS]
+        by_node[STOPS, at], by_node[WORDS, at] = row[c.N_STOPS], row[c.N_WORDS]
+        by_node[LINKS, at], by_node[BLOCKS, at] = row[c.N_LINKS], row[c.N_BLOCKS]
+        by_node[SCORE, at], by_node[KIDS, at] = row[c.N_SCORE], min(row[c.N_KIDS], FAR)
+        by_node[OF_PROSE, at], by_node[RICH, at], by_node[ALIKE, at] = prose[at], richest[at], min(alike[at], FAR)
+    for part, whole in ((LINKED, CHARS), (IN_P, CHARS), (STOPS, WORDS), (LINKS, BLOCKS)):
+        divide(by_node, part, whole, count)
+    divide_all(by_node, OF_PAGE, nodes[0, c.N_CHARS], count)
+    divide_all(by_node, SCORE, np.int64(best), count)
+    divide_all(by_node, OF_PROSE, prose[0], count)
+    divide_all(by_node, RICH, prose[0], count)
 
 
 @register_jitable
-def neighbour_features(blocks: Any, at: Any, f: Any, categories: Any) -> None:
-    """98 to 121: of two blocks before and two behind; of the nine around, sums."""
+def node_features(blocks: Any, table: Any, nodes: Any, by_node: Any, below: Any) -> None:
+    """52 to 97 and some behind: of the nodes around the block, up to its great-grandparent's parent. below: bits."""
+    count = len(blocks)
+    bits = np.empty(count, np.int64)
+    for at in range(Place(count)):
+        node = Place(blocks[at, c.NODE])
+        parent = Place(tree.up(nodes, node))
+        grand = Place(tree.up(nodes, parent))
+        great = Place(tree.up(nodes, grand))
+        above = nodes[parent, c.N_OWN] | nodes[grand, c.N_OWN]
+        table[52, at], table[53, at] = ones(nodes[node, c.N_OWN], AGAINST), ones(nodes[node, c.N_OWN], FOR)
+        table[54, at], table[55, at] = ones(above, AGAINST), ones(above, FOR)
+        first = 56
+        for place in (node, parent, grand, great):
+            for row in range(ALIKE + 1):
+                table[first + row, at] = by_node[row, place]
+            first += ALIKE + 1
+        table[92, at], table[93, at] = by_node[KIDS, parent], by_node[KIDS, grand]
+        table[94, at], table[95, at], table[96, at] = (
+            by_node[CHARS, grand],
+            by_node[CHARS, parent],
+            by_node[CHARS, node],
+        )
+        table[97, at] = by_node[ALIKE, Place(tree.up(nodes, great))]
+        table[135, at], table[136, at] = by_node[OF_PROSE, parent], by_node[OF_PROSE, grand]
+        table[143, at], table[147, at] = nodes[node, c.N_BLOCKS] > 1, by_node[RICH, parent]
+        table[169, at] = by_node[ALIKE, node]
+        bits[at] = below[node]
+    for part, whole in ((94, 83), (95, 74), (96, 65)):  # of the characters in the node above
+        divide(table, part, whole, count)
+    write_bits(bits, c.ATTRIBUTE_BITS, table, 152)
+
+
+@register_jitable
+def neighbour_features(blocks: Any, table: Any) -> None:
+    """98 to 120: of two blocks before and two behind; of the nine around, sums."""
     count, place = len(blocks), 98
     for step in (-2, -1, 1, 2):
-        if 0 <= at + step < count:
-            row = blocks[at + step]
-            f[place], f[place + 1] = row[c.WORDS], share(row[c.LINK_CHARS], row[c.CHARS])
-            f[place + 2], f[place + 3] = categories[row[c.TAG]], share(row[c.STOPS], row[c.WORDS])
-            f[place + 4] = row[c.LEXICON] != 0
-        else:
-            f[place : place + 5] = -1
-        place += 5
-    chars = links = stops = 0
-    for near in range(max(0, at - 4), min(count, at + 5)):
-        chars += blocks[near, c.CHARS]
-        links += blocks[near, c.LINK_CHARS]
-        stops += blocks[near, c.STOPS]
-    f[118], f[119], f[120] = chars, share(links, chars), stops
+        first, last = max(0, -step), count - max(0, step)
+        for row in (1, 2, 11, 3):
+            fill(table, place, -1, count)
+            for at in range(first, last):
+                table[place, Place(at)] = table[row, Place(at + step)]
+            place += 1
+        fill(table, place, -1, count)
+        for at in range(first, last):
+            table[place, Place(at)] = blocks[Place(at + step), c.LEXICON] != 0
+        place += 1
+    sums, chars, links, stops = np.zeros((3, count + 1), np.int64), 0, 0, 0
+    for at in range(count):
+        chars, links, stops = chars + blocks[at, c.CHARS], links + blocks[at, c.LINK_CHARS], stops + blocks[at, c.STOPS]
+        sums[0, at + 1], sums[1, at + 1], sums[2, at + 1] = chars, links, stops
+    for at in range(count):
+        first, last = Place(max(0, at - 4)), Place(min(count, at + 5))
+        for row in range(3):
+            table[118 + row, Place(at)] = sums[row, last] - sums[row, first]
+    divide(table, 119, 118, count)
 
 
 @register_jitable
-def place_features(blocks: Any, nodes: Any, prose_of: Any, inside: Any, marks: Any, features: Any) -> None:
-    """121 to 151: where the block stands on the page, and as seen from its centres. marks: what `centres` returns.
+def centre_features(blocks: Any, table: Any, nodes: Any, inside: Any, marks: Any) -> None:
+    """127 to 134: whether the block is in each centre, how many blocks before its first and behind its last, and how
+    deep below two of them. marks: what `centres` returns."""
+    count = len(blocks)
+    for bit in range(3):
+        first, last = -1, -1
+        for at in range(count):
+            is_inside = (inside[blocks[at, c.NODE]] >> bit) & 1
+            table[127 + bit, at] = is_inside
+            if is_inside:
+                first = at if first < 0 else first
+                last = at
+        for at in range(count):
+            distance = max(-20, min(20, max(at - last, 0) - max(first - at, 0)))
+            table[130 + bit, Place(at)] = distance if first >= 0 else 0
+    for row, mark in ((133, marks[0]), (134, marks[1])):
+        depth = nodes[mark, c.N_DEPTH]
+        for at in range(Place(count)):
+            table[row, at] = blocks[at, c.DEPTH] - depth
 
-    long: sums that run from the first block to the last.
-    """
-    top, deep = marks[0], marks[1]
-    count, total, prose_total = len(blocks), nodes[0, c.N_CHARS], prose_of[0]
-    first, last = np.full(3, -1, np.int64), np.full(3, -1, np.int64)
-    is_good = np.zeros(count, np.bool_)
-    richest, rich, good, depth_sum, h1, h1_count = np.zeros(len(nodes), np.int64), 0, 0, 0, -1, 0
+
+@register_jitable
+def page_features(blocks: Any, table: Any, nodes: Any, prose: Any, good: Any) -> None:
+    """123 to 126, 140, 141 and 144: of the page, and how far from its first <h1> a block stands. prose: its characters
+    on the page, good: its blocks."""
+    count, total = len(blocks), nodes[0, c.N_CHARS]
+    fill(table, 123, total, count)
+    fill(table, 124, share(nodes[0, c.N_LINK_CHARS], total), count)
+    fill(table, 125, count, count)
+    fill(table, 126, prose, count)
+    fill(table, 144, min(good, 60), count)
+    h1, h1_count = -1, 0
     for at in range(count):
-        row = blocks[at]
-        is_good[at] = is_prose(row)
-        if is_good[at]:
-            good += 1
-            depth_sum += row[c.CHARS] * row[c.DEPTH]
-            richest[up(nodes, row[c.NODE])] += row[c.CHARS]
-        if row[c.TAG] == H1 and row[c.WORDS] > 0:
+        if blocks[at, c.TAG] == H1 and blocks[at, c.WORDS] > 0:
             h1_count += 1
             h1 = at if h1 < 0 else h1
-        for bit in range(3):
-            if (inside[row[c.NODE]] >> bit) & 1:
-                first[bit] = at if first[bit] < 0 else first[bit]
-                last[bit] = at
+    fill(table, 141, min(h1_count, 5), count)
+    for at in range(count):
+        table[140, Place(at)] = max(-FAR, min(2 * FAR, at - h1)) if h1 >= 0 else 0
+
+
+@register_jitable
+def place_features(blocks: Any, table: Any, nodes: Any, is_good: Any, prose: Any, good: Any, richest: Any) -> None:
+    """121 to 151, those that are left: what stands before the block and behind it. prose and good as above."""
+    count, depth_sum, rich = len(blocks), 0, 0
+    for at in range(count):
+        depth_sum += blocks[at, c.CHARS] * blocks[at, c.DEPTH] * is_good[at]
     for node in range(len(nodes)):
         rich = node if richest[node] > richest[rich] else rich
-    mean_depth = share(depth_sum, prose_total)
-    before = prose_before = 0
-    since = FAR
+    mean_depth, before, prose_before, since = share(depth_sum, prose), 0, 0, FAR
     for at in range(count):
-        row, f = blocks[at], features[at]
+        row = blocks[at]
         node = row[c.NODE]
-        parent = up(nodes, node)
-        grand = up(nodes, parent)
-        f[121], f[122], f[123] = share(before, total), share(at, count), total
-        f[124], f[125], f[126] = share(nodes[0, c.N_LINK_CHARS], total), count, prose_total
-        for bit in range(3):
-            f[127 + bit] = (inside[node] >> bit) & 1
-            distance = max(at - last[bit], 0) - max(first[bit] - at, 0)
-            f[130 + bit] = max(-20, min(20, distance)) if first[bit] >= 0 else 0
-        f[133], f[134] = row[c.DEPTH] - nodes[top, c.N_DEPTH], row[c.DEPTH] - nodes[deep, c.N_DEPTH]
-        f[135], f[136] = share(prose_of[parent], prose_total), share(prose_of[grand], prose_total)
-        f[137] = min(since, FAR)
-        since = 1 if is_good[at] else since + 1
-        f[138] = share(prose_before, prose_total)
+        parent = tree.up(nodes, node)
+        table[121, at], table[122, at], table[138, at] = before, at, prose_before
         before += row[c.CHARS]
         prose_before += row[c.CHARS] * is_good[at]
-        f[139] = share(prose_total - prose_before, prose_total)
-        f[140], f[141] = (max(-FAR, min(2 * FAR, at - h1)) if h1 >= 0 else 0), min(h1_count, 5)
-        f[142], f[143], f[144] = is_good[at], nodes[node, c.N_BLOCKS] > 1, min(good, 60)
-        f[145] = row[c.DEPTH] - mean_depth
-        f[146] = 2 if parent == rich else (1 if grand == rich or node == rich else 0)
-        f[147] = share(richest[parent], prose_total)
-        f[148] = np.float32(row[c.CHARS] * max(good, 1)) / np.float32(max(prose_total, 1))
-        f[149], f[150] = row[c.ITEM], row[c.ROW] > 0
+        table[137, at], table[139, at] = min(since, FAR), prose - prose_before
+        since = 1 if is_good[at] else since + 1
+        table[142, at], table[145, at] = is_good[at], row[c.DEPTH] - mean_depth
+        table[146, at] = 2 if parent == rich else (1 if tree.up(nodes, parent) == rich or node == rich else 0)
+        table[148, at] = row[c.CHARS] * max(good, 1)
+        table[149, at], table[150, at] = row[c.ITEM], row[c.ROW] > 0
+    divide_all(table, 121, nodes[0, c.N_CHARS], count)
+    divide_all(table, 122, count, count)
+    for row in (138, 139, 148):
+        divide_all(table, row, prose, count)
     since = FAR
     for at in range(count - 1, -1, -1):
-        features[at, 151] = min(since, FAR)
+        table[151, at] = min(since, FAR)
         since = 1 if is_good[at] else since + 1
 
 
 def features(blocks: Any, nodes: Any, categories: Any, table: Any) -> None:
-    """Fills `table`, float32 [blocks, more than columns.FEATURES], and the sums in `nodes`."""
-    prose, inside = np.zeros(len(nodes), np.int64), np.zeros(len(nodes), np.int64)
-    below, alike = np.zeros(len(nodes), np.int64), np.zeros(len(nodes), np.int64)
-    repeated = np.zeros(len(blocks), np.int64)
-    sum_up(blocks, nodes, prose)
-    marks = centres(nodes, prose, inside)
-    bits_below(nodes, inside, below)
-    count_alike(nodes, alike)
-    count_repeated(blocks, repeated)
-    place_features(blocks, nodes, prose, inside, marks, table)
-    for at in range(len(blocks)):
-        row, f = blocks[at], table[at]
-        own_features(row, f, categories)
-        node_features(row, nodes, f, (nodes[0, c.N_CHARS], marks[3]), alike)
-        neighbour_features(blocks, at, f, categories)
-        for bit in range(c.ATTRIBUTE_BITS):
-            f[152 + bit] = (below[row[c.NODE]] >> bit) & 1
-        f[168], f[169] = min(repeated[at], 5), min(alike[row[c.NODE]], FAR)
+    """Fills the first columns.FEATURES rows of `table`, float32 [rows, at least blocks], and the sums in `nodes`."""
+    count, n_nodes = len(blocks), len(nodes)
+    prose, inside, below = np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64)
+    alike, richest, is_good = np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64), np.zeros(count, np.bool_)
+    repeated, by_node = np.zeros(count, np.int64), np.empty((NODE_ROWS, n_nodes), np.float32)
+    tree.sum_up(blocks, nodes, is_good, prose, richest)
+    marks = tree.centres(nodes, prose, inside)
+    tree.bits_below(nodes, inside, below)
+    tree.count_alike(nodes, alike)
+    tree.count_repeated(blocks, repeated)
+    describe(nodes, marks[3], prose, richest, alike, by_node)
+    good = 0
+    for at in range(count):
+        good += is_good[at]
+        table[168, at] = min(repeated[at], 5)
+    own_features(blocks, table, categories)
+    node_features(blocks, table, nodes, by_node, below)
+    neighbour_features(blocks, table)
+    centre_features(blocks, table, nodes, inside, marks)
+    page_features(blocks, table, nodes, prose[0], good)
+    place_features(blocks, table, nodes, is_good, prose[0], good, richest)
 
 
 SIGNATURES = {

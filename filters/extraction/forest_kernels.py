@@ -12,6 +12,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from gristmill.filters.extraction import columns as c
+from gristmill.filters.extraction.columns import DE_BRUIJN, Place
 
 TAB, NEWLINE, SPACE, DOT, BULLET = 9, 10, 32, ord("."), ord("-")
 ROUND, SETTLED = 25, np.float32(3)
@@ -31,32 +32,73 @@ def chance(margin: Any) -> Any:
     return odds / (1.0 + odds)
 
 
-def grow(features: Any, forest: Any, chances: Any) -> None:
+@register_jitable
+def add_trees(table: Any, start: Any, trees: Any, forest: Any, masks: Any, sums: Any) -> None:
+    """Adds what the trees from `trees[0]` to `trees[1]` say of the blocks in LANES columns of `table` from `start` on.
+
+    All that a tree can ask is asked, whatever was answered: no branch to guess, and one question for many blocks.
+    """
+    feature, threshold, stays, first, leaves = forest
+    start, lanes = Place(start), range(Place(c.LANES))
+    for tree in range(Place(trees[0]), Place(trees[1])):
+        for lane in lanes:
+            masks[lane] = -1
+        for asked in range(Place(first[tree]), Place(first[tree + Place(1)])):
+            row, most, stay = Place(feature[asked]), threshold[asked], stays[asked]
+            for lane in lanes:
+                masks[lane] &= stay if table[row, start + lane] > most else np.int32(-1)
+        for lane in lanes:
+            mask = np.int64(masks[lane])
+            sums[start + lane] += leaves[tree, Place((((mask & -mask) * DE_BRUIJN) >> 27) & 31)]
+
+
+@register_jitable
+def settle(blocks: Any, stays: Any, count: Any, sums: Any, chances: Any, is_last: Any) -> Any:
+    """Writes the chances of what is settled in the first `count` columns. `blocks`: which is in each, -1: none any
+    more. Returns how many are left, whose columns `stays` has."""
+    left = 0
+    for place in range(count):
+        block = blocks[place]
+        if block < 0:
+            continue
+        if is_last or not -SETTLED < sums[place] < SETTLED:
+            chances[block] = chance(sums[place])
+            blocks[place] = -1
+        else:
+            stays[left] = place
+            left += 1
+    return left
+
+
+@register_jitable
+def groups(count: Any) -> Any:
+    """How many groups of LANES hold so many blocks."""
+    return (count + c.LANES - 1) // c.LANES
+
+
+def grow(table: Any, forest: Any, chances: Any) -> None:
     """Writes each block's chance, 0 to 1, of being main text: the logistic function of a sum over the trees.
 
-    forest: (feature [nodes], -1 of a leaf; threshold; left; right; value of a leaf; first node of each tree).
+    table: float32 [features, blocks, up to a multiple of LANES]. forest: `model.Conditions`. Blocks that are not
+    settled move together, so that later trees are asked about fewer.
     """
-    feature, threshold, left, right, value, roots = forest
-    count = len(features)
-    sums, open_blocks, unsettled = np.zeros(count, np.float32), np.arange(count), count
-    for first in range(0, len(roots), ROUND):
-        for tree in range(first, min(first + ROUND, len(roots))):
-            for place in range(unsettled):
-                block = open_blocks[place]
-                node = roots[tree]
-                while feature[node] >= 0:
-                    goes_left = features[block, feature[node]] <= threshold[node]
-                    node = left[node] if goes_left else right[node]
-                sums[block] += value[node]
-        left_open = 0
-        for place in range(unsettled):
-            block = open_blocks[place]
-            if -SETTLED < sums[block] < SETTLED:
-                open_blocks[left_open] = block
-                left_open += 1
-        unsettled = left_open
-    for block in range(count):
-        chances[block] = chance(sums[block])
+    count, n_trees = len(chances), len(forest[4])
+    masks, sums = np.empty(c.LANES, np.int32), np.zeros(table.shape[1], np.float32)
+    blocks, stays = np.arange(count), np.empty(count, np.int64)
+    for first in range(0, n_trees, ROUND):
+        last = min(first + ROUND, n_trees)
+        for group in range(groups(count)):
+            add_trees(table, group * c.LANES, (first, last), forest, masks, sums)
+        left = settle(blocks, stays, count, sums, chances, last == n_trees)
+        if groups(left) == groups(count):
+            continue
+        moved = np.empty((table.shape[0], groups(left) * c.LANES + 16), np.float32)
+        for row in range(len(moved)):
+            for place in range(left):
+                moved[row, place] = table[row, Place(stays[place])]
+        for place in range(left):
+            blocks[place], sums[place] = blocks[stays[place]], sums[stays[place]]
+        table, count = moved, left
 
 
 @register_jitable
@@ -68,7 +110,7 @@ def weight(chars: Any) -> Any:
     return power + (size - (1 << power)) / (1 << power)
 
 
-def context(blocks: Any, nodes: Any, chances: Any, features: Any) -> None:
+def context(blocks: Any, nodes: Any, chances: Any, table: Any) -> None:
     """What the first forest says of the blocks around, for the second: columns.CONTEXT columns behind FEATURES."""
     count, at = len(blocks), c.FEATURES
     weights = np.empty(count)
@@ -85,29 +127,32 @@ def context(blocks: Any, nodes: Any, chances: Any, features: Any) -> None:
         whole[nodes[node, c.N_PARENT]] += whole[node]
     since, seen = FAR, 0.0
     for block in range(count):
-        f = features[block]
-        f[at] = chances[block]
-        place = at + 1
+        table[at, block] = chances[block]
+        row = at + 1
         for step in (-3, -2, -1, 1, 2, 3):
-            f[place] = chances[block + step] if 0 <= block + step < count else -0.1
-            place += 1
+            table[row, block] = chances[block + step] if 0 <= block + step < count else -0.1
+            row += 1
         node = blocks[block, c.NODE]
         for _ in range(4):
-            f[place] = likely[node] / max(whole[node], 1e-9)
+            table[row, block] = likely[node] / max(whole[node], 1e-9)
             node = max(nodes[node, c.N_PARENT], 0)
-            place += 1
+            row += 1
         seen += chances[block] * blocks[block, c.CHARS]
-        f[place], f[place + 1], f[place + 2] = seen / max(total, 1e-9), above_half / count, total
-        f[place + 3] = min(since, FAR)
+        table[row, block], table[row + 1, block], table[row + 2, block] = (
+            seen / max(total, 1e-9),
+            above_half / count,
+            total,
+        )
+        table[row + 3, block] = min(since, FAR)
         since = 1 if chances[block] > 0.7 and blocks[block, c.WORDS] >= 8 else since + 1
         near_likely, near = 0.0, 0.0
         for other in range(max(0, block - 4), min(count, block + 5)):
             near_likely += chances[other] * weights[other]
             near += weights[other]
-        f[place + 5] = near_likely / near
+        table[row + 5, block] = near_likely / near
     since = FAR
     for block in range(count - 1, -1, -1):
-        features[block, at + 15] = min(since, FAR)
+        table[at + 15, block] = min(since, FAR)
         since = 1 if chances[block] > 0.7 and blocks[block, c.WORDS] >= 8 else since + 1
 
 
@@ -190,10 +235,13 @@ def _array(dtype: types.Type, dimensions: int = 1, readonly: bool = False) -> ty
 
 
 _FOREST = types.Tuple(
-    [
-        _array(dtype, 1, True)
-        for dtype in (types.int16, types.float32, types.int32, types.int32, types.float32, types.int32)
-    ]
+    (
+        _array(types.int32, readonly=True),
+        _array(types.float32, readonly=True),
+        _array(types.int32, readonly=True),
+        _array(types.int32, readonly=True),
+        _array(types.float32, 2, readonly=True),
+    )
 )
 SIGNATURES = {
     "grow": types.void(_array(types.float32, 2), _FOREST, _array(types.float64)),

@@ -12,10 +12,9 @@ from gristmill.filters.extraction import columns as c
 from gristmill.filters.extraction import markup_kernels as markup
 from gristmill.filters.extraction import text_kernels as text
 from gristmill.filters.extraction import tree_kernels as tree
-from gristmill.filters.extraction.vocabulary import ID, TAGS
+from gristmill.filters.extraction.vocabulary import ID
 
 SCRIPT, STYLE, PLAINTEXT = ID["script"], ID["style"], ID["plaintext"]
-N_TAGS = len(TAGS)
 
 
 @register_jitable
@@ -37,14 +36,13 @@ def end_block(blocks: Any, count: Any, nodes: Any, top: Any, run: Any, out: Any,
     """
     row = blocks[count]
     phrases, stop_words, _ = tables
-    text.end_word(row, run, stop_words)
-    after, groups, classes = phrases
-    row[c.LEXICON] |= groups[after[run[c.PHRASE], classes[text.SPACE]]]
     while end > row[c.START] and text.KINDS[out[end - 1]] == text.WHITE:
         end -= 1
     if row[c.CHARS] == 0 or end == row[c.START]:
         begin_block(row, run, row[c.START])
         return count, row[c.START]
+    text.end_word(row, run, stop_words)
+    row[c.LEXICON] |= text.ended(phrases, np.int64(phrases[0][run[c.PHRASE] + phrases[1][text.SPACE]]))
     node = top[c.S_NODE]
     row[c.NODE], row[c.END], row[c.TAG], row[c.DEPTH] = node, end, nodes[node, c.N_TAG], nodes[node, c.N_DEPTH]
     row[c.INHERITED], row[c.ANCESTORS] = top[c.S_INHERITED], top[c.S_ANCESTORS]
@@ -84,7 +82,7 @@ def line_break(data: Any, at: Any, row: Any, run: Any, out: Any, end: Any, table
 
 @register_jitable
 def formula(
-    data: Any,
+    page: Any,
     tag: Any,
     span: Any,
     attributes_read: Any,
@@ -99,7 +97,7 @@ def formula(
 
     span: (end of the start tag, its end tag or 0). attributes_read: what `markup.read_attributes` returned.
     """
-    at, close = span
+    data, (at, close) = page[0], span
     _, bits, start, stop, is_tex, is_display, _, _ = attributes_read
     if tag == tree.IMG:
         is_formula = start < stop and ((bits >> c.FORMULA_BIT) & 1 or markup.has_command(data, start, stop))
@@ -110,7 +108,7 @@ def formula(
         if is_tex and run[c.FORMULA_END] != end:
             end = text.put_formula(data, at, close, row, run, out, end, tables, is_display)
         return close, end
-    tex, tex_end = markup.annotation_of(data, at, close, automaton)
+    tex, tex_end = markup.annotation_of(page, at, close, automaton)
     if tex == tex_end:
         tex, tex_end = start, stop  # alttext
     if tex < tex_end:
@@ -122,7 +120,7 @@ def formula(
 
 
 def segment(
-    data: Any,
+    page: Any,
     out: Any,
     blocks: Any,
     nodes: Any,
@@ -132,21 +130,25 @@ def segment(
     attributes: Any,
     tables: Any,
     shows_hidden: Any,
+    scratch: Any,
     sizes: Any,
 ) -> None:
     """Fills `out` with the text, `blocks` and `nodes` with what `columns` says of them, `sizes` with (blocks, nodes,
     bytes of text).
 
-    data: uint8, the page in UTF-8. looks: properties and ancestors of tags. tables: phrases, stop words, entities.
-    shows_hidden: 1: nothing is taken for hidden. `run` is int64 [RUN_COLUMNS], zeros; its STEPS count what was done.
+    page: in UTF-8, uint8 [bytes] and the same as int64 [bytes // 8]. looks: properties and ancestors of tags. tables:
+    phrases, stop words, entities. shows_hidden: 1: nothing is taken for hidden. `run` is int64 [RUN_COLUMNS], zeros; its
+    STEPS count what was done. scratch: the stack, int64 [MAX_DEPTH, STACK_COLUMNS]; how often each tag is open, and
+    whether its end was looked for in vain, zeros [tags].
 
     long: the loop over tags, whose state lives in registers.
     """
-    properties, ancestors = looks
-    stack = np.zeros((c.MAX_DEPTH, c.STACK_COLUMNS), np.int64)
-    counts = np.zeros(N_TAGS, np.int64)
-    never_closed = np.zeros(N_TAGS, np.bool_)
-    nodes[0, :] = 0
+    data, (properties, ancestors) = page[0], looks
+    stack, counts, never_closed = scratch
+    for column in range(c.STACK_COLUMNS):
+        stack[0, column] = 0
+    for column in range(c.NODE_COLUMNS):
+        nodes[0, column] = 0
     nodes[0, c.N_PARENT] = -1
     at, end, depth, count, node_count, is_plain = 0, 0, 1, 0, 1, False
     begin_block(blocks[0], run, 0)
@@ -159,7 +161,7 @@ def segment(
             is_link = (top[c.S_ANCESTORS] & c.IN_LINK) != 0
             at, end = text.read_text(data, at, blocks[count], run, out, end, tables, is_link, is_pre, is_plain)
         else:
-            at = markup.position(data, at, text.LESS)
+            at = markup.position(page, at, text.LESS)
         run[c.STEPS] += at - before
         if at + 1 >= len(data):
             break
@@ -170,32 +172,28 @@ def segment(
         name = at + 1 if is_closing else at
         if text.KINDS[data[name]] != text.LETTER:
             if is_closing or data[at] == markup.EXCLAMATION or data[at] == markup.QUESTION:
-                at = markup.after_comment(data, at)
+                at = markup.after_comment(page, at)
                 run[c.STEPS] += at - before
             elif is_shown:
-                end = text.put_space(run, out, end)
-                out[end] = text.LESS
-                text.put_text(blocks[count], run, out, end, end + 1, *tables[0], tables[1], False)
-                end += 1
+                end = text.put_less(blocks[count], run, out, end, tables)
             continue
-        name_end = markup.name_end(data, name)
-        tag = markup.tag_of(data, name, name_end, tags)
+        name_end, tag = markup.tag_name(data, name, tags)
         look = properties[tag]
         bits, closes_itself = np.int64(0), False
         if is_closing:
-            at = markup.skip_attributes(data, name_end)
+            at = markup.skip_attributes(page, name_end)
         else:
-            attributes_read = markup.read_attributes(data, name_end, attributes)
+            attributes_read = markup.read_attributes(page, name_end, attributes)
             at, bits, closes_itself = attributes_read[0], attributes_read[1], attributes_read[7]
             is_math = tag == tree.MATH and counts[tree.MATH] == 0
             close = np.int64(0)
             if (look & c.IS_RAW or is_math) and not never_closed[tag] and not closes_itself:
-                close, searched = markup.closing_tag(data, min(at, len(data)), name, name_end, is_math)
+                close, searched = markup.closing_tag(page, min(at, len(data)), name, name_end, is_math)
                 never_closed[tag] = searched == len(data)
                 run[c.STEPS] += searched - min(at, len(data))
             if is_shown and (tag == tree.IMG or (tag == SCRIPT and close) or (is_math and 0 < close < len(data))):
                 at, end = formula(
-                    data, tag, (at, close), attributes_read, blocks[count], run, out, end, tables, attributes
+                    page, tag, (at, close), attributes_read, blocks[count], run, out, end, tables, attributes
                 )
             if look & c.IS_RAW:
                 if close and (close < len(data) or tag == SCRIPT or tag == STYLE):
@@ -235,11 +233,11 @@ def _array(dtype: types.Type, dimensions: int = 1, readonly: bool = True) -> typ
 
 _COLUMN = _array(types.int64)
 _WORDS = types.UniTuple(_COLUMN, 2)
-_AUTOMATON = types.Tuple((_array(types.int16, 2), _COLUMN, _array(types.uint8)))
+_AUTOMATON = types.Tuple((_array(types.uint16), _array(types.uint8), _COLUMN, types.int64))
 # One signature: numba's cache is free of races only as long as a function has one compiled form.
 SIGNATURES = {
     "segment": types.void(
-        _array(types.uint8),
+        types.Tuple((_array(types.uint8), _COLUMN)),
         _array(types.uint8, readonly=False),
         _array(types.int64, 2, readonly=False),
         _array(types.int64, 2, readonly=False),
@@ -249,6 +247,16 @@ SIGNATURES = {
         _AUTOMATON,
         types.Tuple((_AUTOMATON, _WORDS, _WORDS)),
         types.int64,
+        types.Tuple(
+            (
+                _array(types.int64, 2, readonly=False),
+                _array(types.int64, readonly=False),
+                _array(types.boolean, readonly=False),
+            )
+        ),
         _array(types.int64, readonly=False),
     )
 }
+OPTIONS = {"_nrt": False, "forceinline": True}
+"""Nothing is allocated, so no references are counted; and functions are no calls. Counting them and passing arrays on,
+which are nine numbers each, would be most of the time."""

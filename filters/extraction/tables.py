@@ -26,12 +26,14 @@ class Words(NamedTuple):
 
 
 class Automaton(NamedTuple):
-    """Aho and Corasick's: the state after a byte is `after[state, classes[byte]]`, `groups[state]` the bits of what
-    ends there. int16 [states, classes], int64 [states], uint8 [256]."""
+    """Aho and Corasick's, as one column: the state after a byte is `after[state + classes[byte]]`, uint16 and uint8
+    [256]. In states from `marked` on words end, whose bits are `groups[(state - marked) >> width]`, int64. A state is
+    the place of its row of `1 << width` classes; the nearer it is to the start, the nearer to the front."""
 
     after: np.ndarray
-    groups: np.ndarray
     classes: np.ndarray
+    groups: np.ndarray
+    marked: int
 
 
 class Tables(NamedTuple):
@@ -57,8 +59,10 @@ def tables() -> Tables:
         properties=_column([_properties(tag) for tag in tags]),
         ancestors=_column([bits.get(tag, 0) for tag in tags]),
         categories=_column([vocabulary.CATEGORIES.get(tag, 0) for tag in tags]),
-        attributes=_automaton([group.split() for group in vocabulary.ATTRIBUTE_WORDS], _letters()),
-        phrases=_automaton([group.split(",") for group in vocabulary.PHRASES], _bytes_of(",".join(vocabulary.PHRASES))),
+        attributes=_automaton([group.split() for group in vocabulary.ATTRIBUTE_WORDS], _letters(), c.WORD_WIDTH),
+        phrases=_automaton(
+            [group.split(",") for group in vocabulary.PHRASES], _bytes_of(vocabulary.PHRASES), c.PHRASE_WIDTH
+        ),
         stop_words=_words([(word, 1) for word in sorted(set(vocabulary.STOP_WORDS.split()))]),
         entities=_words(_entities()),
     )
@@ -110,42 +114,46 @@ def _letters() -> np.ndarray:
     return classes
 
 
-def _bytes_of(text: str) -> np.ndarray:
-    """The bytes of a text, a class each, capitals as small letters; 0: everything else."""
+def _bytes_of(texts: Sequence[str]) -> np.ndarray:
+    """The bytes of texts, a class each, capitals as small letters; 0: everything else."""
     classes = np.zeros(256, np.uint8)
-    used = sorted(set(text.lower().encode()))
+    used = sorted(set("".join(texts).lower().encode()))
     classes[used] = np.arange(1, len(used) + 1)
     classes[ord("A") : ord("Z") + 1] = classes[ord("a") : ord("z") + 1]
     return classes
 
 
-def _automaton(groups: Sequence[Iterable[str]], classes: np.ndarray) -> Automaton:
-    """Finds the words of each group; a word of group `k` sets bit `k`."""
-    width = int(classes.max()) + 1
-    after, bits = [[-1] * width], [0]
+def _automaton(groups: Sequence[Iterable[str]], classes: np.ndarray, width: int) -> Automaton:
+    """Finds the words of each group; a word of group `k` sets bit `k`. There are at most 1 << width classes."""
+    after, bits = [[-1] * (1 << width)], [0]
     for group, words in enumerate(groups):
         for word in words:
             state = 0
             for byte in word.encode():
                 kind = int(classes[byte])
                 if after[state][kind] < 0:
-                    after.append([-1] * width)
+                    after.append([-1] * (1 << width))
                     bits.append(0)
                     after[state][kind] = len(after) - 1
                 state = after[state][kind]
             bits[state] |= 1 << group
-    shorter, waiting = [0] * len(after), [0]
-    while waiting:
-        state = waiting.pop(0)
+    shorter, order = [0] * len(after), [0]
+    for state in order:  # which grows: the states in the order of their depth
         bits[state] |= bits[shorter[state]]
-        for kind in range(width):
-            following, fallback = after[state][kind], after[shorter[state]][kind] if state else 0
+        for kind, following in enumerate(after[state]):
+            fallback = after[shorter[state]][kind] if state else 0
             if following < 0:
                 after[state][kind] = fallback
             else:
                 shorter[following] = fallback
-                waiting.append(following)
-    return Automaton(_frozen(np.array(after, np.int16)), _column(bits), _frozen(classes))
+                order.append(following)
+    order.sort(key=lambda state: bits[state] > 0)
+    place = {state: number << width for number, state in enumerate(order)}
+    rows = [place[following] for state in order for following in after[state]]
+    ends = [bits[state] for state in order if bits[state]]
+    return Automaton(
+        _frozen(np.array(rows, np.uint16)), _frozen(classes), _column(ends), (len(order) - len(ends)) << width
+    )
 
 
 def _column(values: Sequence[int]) -> np.ndarray:

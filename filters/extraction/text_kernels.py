@@ -14,6 +14,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from gristmill.filters.extraction import columns as c
+from gristmill.filters.extraction.columns import Place
 
 FNV_START, FNV_PRIME = np.int64(-3750763034362895579), np.int64(0x100000001B3)
 LESS, AMPERSAND, HASH, SEMICOLON, SPACE, NEWLINE = (ord(mark) for mark in "<&#; \n")
@@ -54,9 +55,9 @@ def value_of(words: Any, key: Any) -> Any:
     keys, values = words
     mask = len(keys) - 1
     place = (key ^ (key >> 32)) & mask
-    while keys[place] != 0:
-        if keys[place] == key:
-            return values[place]
+    while keys[Place(place)] != 0:
+        if keys[Place(place)] == key:
+            return values[Place(place)]
         place = (place + 1) & mask
     return np.int64(-1)
 
@@ -139,106 +140,6 @@ def end_word(row: Any, run: Any, stop_words: Any) -> None:
 
 
 @register_jitable
-def put_white(
-    byte: Any, row: Any, run: Any, out: Any, end: Any, after: Any, groups: Any, stop_words: Any, space: Any, is_pre: Any
-) -> Any:
-    """White space: written as it is in <pre>, else due before what comes next. Returns where the output ends."""
-    end_word(row, run, stop_words)
-    state = after[run[c.PHRASE], space]
-    run[c.PHRASE] = state
-    row[c.LEXICON] |= groups[state]
-    if not is_pre:
-        run[c.PENDING] = end > row[c.START]
-    elif byte != 13 and (byte != NEWLINE or end > row[c.START]):
-        out[end] = byte
-        end += 1
-    return end
-
-
-@register_jitable
-def put_text(
-    row: Any,
-    run: Any,
-    out: Any,
-    start: Any,
-    end: Any,
-    after: Any,
-    groups: Any,
-    classes: Any,
-    stop_words: Any,
-    is_link: Any,
-) -> None:
-    """Counts the character out[start:end], which is no white space. Tables come one by one: taking a tuple apart for
-    each character would be most of the work.
-
-    long: one character's counts, in the innermost loop.
-    """
-    state, text_hash = run[c.PHRASE], row[c.HASH]
-    for at in range(start, end):
-        byte = out[at]
-        kind = KINDS[byte]
-        state = after[state, classes[byte]]
-        row[c.LEXICON] |= groups[state]
-        text_hash = (text_hash ^ np.int64(LOWER[byte])) * FNV_PRIME
-        if kind == LETTER or kind == BEYOND_ASCII or kind == DIGIT:
-            run[c.WORD_HASH] = (run[c.WORD_HASH] ^ np.int64(LOWER[byte])) * FNV_PRIME
-            run[c.IN_WORD] = 1
-            if kind == LETTER:
-                row[c.LETTERS] += 1
-                row[c.CAPITALS] += byte < 97
-            elif kind == DIGIT:
-                row[c.DIGITS] += 1
-            elif 0xE3 <= byte <= 0xE9:
-                row[c.IDEOGRAPHS] += 1
-            row[c.LAST] = 0
-            continue
-        end_word(row, run, stop_words)
-        if kind == SENTENCE_END:
-            row[c.ENDS] += 1
-            row[c.LAST] = 4
-        elif kind == COMMA:
-            row[c.COMMAS] += 1
-            row[c.LAST] = 5
-        elif byte != 34 and byte != 39 and byte != 41:
-            row[c.LAST] = 0
-    run[c.PHRASE] = state
-    row[c.HASH] = text_hash
-    if out[start] < 128 or out[start] >= 0xC0:
-        row[c.CHARS] += 1
-        row[c.LINK_CHARS] += is_link
-
-
-@register_jitable
-def put_letters(
-    data: Any, at: Any, row: Any, run: Any, out: Any, end: Any, after: Any, groups: Any, classes: Any, is_link: Any
-) -> Any:
-    """The ASCII letters from `at` on, as `put_text` would, but with the state in registers: most of a page's text.
-    Returns where they end, in the page and in the output."""
-    start, capitals, lexicon = end, 0, np.int64(0)
-    state, text_hash, word_hash = np.int64(run[c.PHRASE]), row[c.HASH], run[c.WORD_HASH]
-    while at < len(data) and KINDS[data[at]] == LETTER:
-        byte = data[at]
-        out[end] = byte
-        state = np.int64(after[state, classes[byte]])
-        lexicon |= groups[state]
-        lower = np.int64(LOWER[byte])
-        text_hash = (text_hash ^ lower) * FNV_PRIME
-        word_hash = (word_hash ^ lower) * FNV_PRIME
-        capitals += byte < 97
-        at += 1
-        end += 1
-    run[c.PHRASE], run[c.WORD_HASH], run[c.IN_WORD] = state, word_hash, 1
-    row[c.HASH] = text_hash
-    row[c.LEXICON] |= lexicon
-    row[c.CAPITALS] += capitals
-    row[c.LETTERS] += end - start
-    row[c.CHARS] += end - start
-    row[c.LINK_CHARS] += (end - start) * is_link
-    row[c.LAST] = 0
-    return at, end
-
-
-@register_jitable
 def put_space(run: Any, out: Any, end: Any) -> Any:
     """The space that is due, if there is. Returns where the output ends."""
     if run[c.PENDING]:
@@ -249,46 +150,150 @@ def put_space(run: Any, out: Any, end: Any) -> Any:
 
 
 @register_jitable
+def ended(phrases: Any, state: Any) -> Any:
+    """The bits of the phrases that end in a state."""
+    _, _, groups, marked = phrases
+    return groups[Place((state - marked) >> c.PHRASE_WIDTH)] if state >= marked else np.int64(0)
+
+
+@register_jitable
+def put_less(row: Any, run: Any, out: Any, end: Any, tables: Any) -> Any:
+    """A `<` that begins no tag. Returns where the output ends."""
+    phrases, stop_words, _ = tables
+    end_word(row, run, stop_words)
+    end = put_space(run, out, end)
+    out[end] = LESS
+    run[c.PHRASE] = phrases[0][run[c.PHRASE] + phrases[1][LESS]]
+    row[c.LEXICON] |= ended(phrases, run[c.PHRASE])
+    row[c.HASH] = (row[c.HASH] ^ np.int64(LESS)) * FNV_PRIME
+    row[c.CHARS] += 1
+    row[c.LAST] = 0
+    return end + 1
+
+
+@register_jitable
 def read_text(
     data: Any, at: Any, row: Any, run: Any, out: Any, end: Any, tables: Any, is_link: Any, is_pre: Any, is_plain: Any
 ) -> Any:
-    """Text from `at` to the next tag. Returns where it ends, in the page and in the output."""
+    """Text from `at` to the next tag: written, and counted in `row`. Returns where it ends, in the page and in the
+    output.
+
+    long: the innermost loop, all of whose state is in registers; numba passes arrays on one number at a time.
+    """
     phrases, stop_words, entities = tables
-    after, groups, classes = phrases
-    space = classes[SPACE]
-    while at < len(data) and (data[at] != LESS or is_plain):
-        byte = data[at]
+    after, classes = phrases[0], phrases[1]
+    size, start, space = len(data), row[c.START], np.int64(classes[SPACE])
+    state, text_hash, last, pending = np.int64(run[c.PHRASE]), row[c.HASH], row[c.LAST], run[c.PENDING]
+    word_hash, in_word, lexicon = run[c.WORD_HASH], run[c.IN_WORD], row[c.LEXICON]
+    chars = words = stops = letters = capitals = digits = ends = commas = ideographs = np.int64(0)
+    while at < size:
+        byte = data[Place(at)]
         kind = KINDS[byte]
         if kind == LETTER:
-            end = put_space(run, out, end)
-            at, end = put_letters(data, at, row, run, out, end, after, groups, classes, is_link)
+            if pending:
+                out[Place(end)] = SPACE
+                end += 1
+                pending = np.int64(0)
+            before = end
+            while kind == LETTER:
+                out[Place(end)] = byte
+                state = np.int64(after[Place(state + classes[byte])])
+                lexicon |= ended(phrases, state)
+                lower = np.int64(LOWER[byte])
+                text_hash = (text_hash ^ lower) * FNV_PRIME
+                word_hash = (word_hash ^ lower) * FNV_PRIME
+                capitals += byte < 97
+                end += 1
+                at += 1
+                if at == size:
+                    break
+                byte = data[Place(at)]
+                kind = KINDS[byte]
+            letters += end - before
+            chars += end - before
+            in_word, last = np.int64(1), np.int64(0)
             continue
+        if byte == LESS and not is_plain:
+            break
         at += 1
-        if kind == WHITE:
-            end = put_white(byte, row, run, out, end, after, groups, stop_words, space, is_pre)
-            continue
         if kind == CONTROL:
             continue
         point = np.int64(-1)
         if byte == AMPERSAND:
             point, at = entity(data, at, entities)
-        elif byte == 0xC2 and at < len(data) and (data[at] == 0xA0 or data[at] == 0xAD):
+        elif byte == 0xC2 and at < size and (data[at] == 0xA0 or data[at] == 0xAD):
             point = np.int64(data[at])
             at += 1
-        if point >= 0:
-            if point == 0xA0 or (point < 128 and KINDS[point] == WHITE):
-                end = put_white(np.uint8(SPACE), row, run, out, end, after, groups, stop_words, space, is_pre)
-                continue
-            if point == 0xAD or point == 0x200B or point == 0xFEFF or point < 32 or point == 127:
-                continue
-        end = put_space(run, out, end)
-        start = end
+        if kind == WHITE or point == 0xA0 or (0 <= point < 128 and KINDS[point] == WHITE):
+            if in_word:
+                words += 1
+                stops += value_of(stop_words, word_hash) >= 0
+                in_word, word_hash = np.int64(0), FNV_START
+            state = np.int64(after[Place(state + space)])
+            lexicon |= ended(phrases, state)
+            if not is_pre:
+                pending = np.int64(end > start)
+                while state == 0 and at < size and KINDS[data[Place(at)]] == WHITE:
+                    at += 1  # no phrase begins with a space, so that nothing changes any more
+            elif kind != WHITE:
+                out[end] = SPACE
+                end += 1
+            elif byte != 13 and (byte != NEWLINE or end > start):
+                out[end] = byte
+                end += 1
+            continue
+        if point == 0xAD or point == 0x200B or point == 0xFEFF or 0 <= point < 32 or point == 127:
+            continue
+        if pending:
+            out[Place(end)] = SPACE
+            end += 1
+            pending = np.int64(0)
+        before = end
         if point >= 0:
             end = put_character(out, end, point)
         else:
-            out[end] = byte
+            out[Place(end)] = byte
             end += 1
-        put_text(row, run, out, start, end, after, groups, classes, stop_words, is_link)
+        for place in range(before, end):
+            byte = out[Place(place)]
+            kind = KINDS[byte]
+            state = np.int64(after[Place(state + classes[byte])])
+            lexicon |= ended(phrases, state)
+            lower = np.int64(LOWER[byte])
+            text_hash = (text_hash ^ lower) * FNV_PRIME
+            if kind == LETTER or kind == BEYOND_ASCII or kind == DIGIT:
+                word_hash = (word_hash ^ lower) * FNV_PRIME
+                in_word, last = np.int64(1), np.int64(0)
+                letters += kind == LETTER
+                capitals += kind == LETTER and byte < 97
+                digits += kind == DIGIT
+                ideographs += 0xE3 <= byte <= 0xE9
+                continue
+            if in_word:
+                words += 1
+                stops += value_of(stop_words, word_hash) >= 0
+                in_word, word_hash = np.int64(0), FNV_START
+            ends += kind == SENTENCE_END
+            commas += kind == COMMA
+            if kind == SENTENCE_END:
+                last = np.int64(4)
+            elif kind == COMMA:
+                last = np.int64(5)
+            elif byte != 34 and byte != 39 and byte != 41:
+                last = np.int64(0)
+        chars += out[Place(before)] < 128 or out[Place(before)] >= 0xC0
+    run[c.PHRASE], run[c.WORD_HASH], run[c.IN_WORD], run[c.PENDING] = state, word_hash, in_word, pending
+    row[c.HASH], row[c.LAST], row[c.LEXICON] = text_hash, last, lexicon
+    row[c.CHARS] += chars
+    row[c.LINK_CHARS] += chars * is_link
+    row[c.WORDS] += words
+    row[c.STOPS] += stops
+    row[c.LETTERS] += letters
+    row[c.CAPITALS] += capitals
+    row[c.DIGITS] += digits
+    row[c.ENDS] += ends
+    row[c.COMMAS] += commas
+    row[c.IDEOGRAPHS] += ideographs
     return at, end
 
 

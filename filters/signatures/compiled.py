@@ -42,7 +42,8 @@ def kernels() -> Kernels:
 def load(
     path: Path, names: Collection[str] | None = None, uses: Collection[Path] = ()
 ) -> dict[str, Callable[..., Any]]:
-    """Compiles the functions that a source file's `SIGNATURES` name (name -> numba signature), or finds them compiled.
+    """Compiles the functions that a source file's `SIGNATURES` name (name -> numba signature), or finds them compiled;
+    with what else numba.njit is to be told by its `OPTIONS`, where it has such (name -> value).
     `names`: only these, since each takes seconds; None: all. `uses`: the files of ours that the file imports, with all
     that they import: they are compiled into it, so that their bytes count like its own.
 
@@ -121,8 +122,9 @@ def _compiled(module: ModuleType, names: Collection[str] | None, cache: bool) ->
     import numba
 
     signatures: dict[str, Any] = module.SIGNATURES
+    options: dict[str, Any] = getattr(module, "OPTIONS", {})
     return {
-        name: numba.njit(signature, nogil=True, cache=cache)(getattr(module, name))
+        name: numba.njit(signature, nogil=True, cache=cache, **options)(getattr(module, name))
         for name, signature in signatures.items()
         if names is None or name in names
     }

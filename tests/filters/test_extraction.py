@@ -6,6 +6,9 @@ long: tables of pages, one row a kind.
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterable
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -197,6 +200,18 @@ def test_blocks(html: str, expected: list[str]) -> None:
     assert parts(html) == expected
 
 
+@pytest.mark.parametrize("size", range(20))
+def test_what_is_passed_over_ends_where_it_ends(size: int) -> None:
+    """Eight bytes are looked at together: whatever comes behind, before or between."""
+    filling = "x" * size
+    before = [filling] if size else []
+    assert parts(f"{filling}<script>{filling}<{filling}</script>y") == [f"{filling}y"]
+    assert parts(f"{filling}<!--{filling}-->{filling}<!--{filling}->--!>y") == [f"{filling}{filling}y"]
+    assert parts(f"<p>{filling}<!--></p><p>y</p><!--->{filling}") == [*before, "y"]
+    assert parts(f"{filling}<p class='{filling}>{filling}' {filling}=\"{filling}'>\">y") == [*before, "y"]
+    assert parts(f"<button>{filling}</button>y</{filling}><noscript>{filling}<b>{filling}") == ["y"]
+
+
 def test_what_a_block_counts() -> None:
     blocks = segment(
         "<article class='entry-content'><p>It is 1 <a href=x>OK link</a>, isn’t it? Ja!</p></article>".encode()
@@ -231,8 +246,15 @@ def test_tables_know_every_word() -> None:
         for word in words.split():
             state, separator = 0, 26
             for letter in (separator, *(known.attributes.classes[list(word.encode())])):
-                state = known.attributes.after[state, letter]
-            assert known.attributes.groups[state] >> group & 1, word
+                state = int(known.attributes.after[state + letter])
+            row = (state - known.attributes.marked) >> c.WORD_WIDTH
+            assert row >= 0 and known.attributes.groups[row] >> group & 1, word
+
+
+def test_no_phrase_begins_with_a_space() -> None:
+    """The pass goes over white space without a look at each."""
+    phrases = tables().phrases
+    assert phrases.after[phrases.classes[ord(" ")]] == 0
 
 
 # No page is silent
@@ -350,7 +372,7 @@ def test_text_below_the_bound_of_the_stack_is_kept() -> None:
 def test_any_page_has_a_text(html: str) -> None:
     blocks = segment(html.encode())
     table = features(blocks)
-    assert np.isfinite(table).all()
+    assert np.isfinite(table[: c.FEATURES, : len(blocks.rows)]).all()
     for row in blocks.rows:
         assert row[c.START] < row[c.END] <= len(blocks.text) and row[c.CHARS] > 0
     assert main_text(html) == main_text(html)
@@ -365,15 +387,76 @@ def forest(*trees: tuple[int, float, float, float]) -> model.Forest:
     for number, (feature, threshold, low, high) in enumerate(trees):
         at = 3 * number
         rows += [(feature, threshold, at + 1, at + 2, 0.0), (-1, 0.0, 0, 0, low), (-1, 0.0, 0, 0, high)]
+    return of_nodes(rows, range(0, 3 * len(trees), 3))
+
+
+def of_nodes(rows: list[tuple[int, float, int, int, float]], roots: Iterable[int]) -> model.Forest:
+    """rows: (feature, threshold, left, right, value) of each node."""
     columns = [np.array(column, kind) for column, kind in zip(zip(*rows, strict=True), model.TYPES, strict=False)]
-    return (*columns, np.arange(0, 3 * len(trees), 3, dtype=np.int32))
+    return model.Forest(*columns, np.array(list(roots), np.int32))
+
+
+def grow_tree(rows: list[tuple[int, float, int, int, float]], draw: random.Random, leaves: int) -> int:
+    """Adds a tree of so many leaves, of any shape, over the features 0 to 9; returns its root."""
+    at = len(rows)
+    rows.append((-1, 0.0, 0, 0, draw.uniform(-0.6, 0.6)))
+    if leaves > 1:
+        on_the_left = draw.randrange(1, leaves)
+        threshold = float(draw.randrange(-3, 4))
+        left, right = grow_tree(rows, draw, on_the_left), grow_tree(rows, draw, leaves - on_the_left)
+        rows[at] = (draw.randrange(10), threshold, left, right, 0.0)
+    return at
+
+
+def walked(grown_forest: model.Forest, values: np.ndarray) -> float:
+    """The sum of the leaves that a block, float32 [features], reaches, by walking; as far as it is settled."""
+    total = np.float32(0)
+    for tree, root in enumerate(grown_forest.roots):
+        if tree % 25 == 0 and not -3 < total < 3:
+            break
+        node = root
+        while grown_forest.feature[node] >= 0:
+            goes_left = values[grown_forest.feature[node]] <= grown_forest.threshold[node]
+            node = (grown_forest.left if goes_left else grown_forest.right)[node]
+        total += grown_forest.value[node]
+    return float(total)
+
+
+def exact_logistic(margin: float) -> float:
+    """What a forest's sum becomes."""
+    odds = 1 + margin / 256
+    for _ in range(8):
+        odds *= odds
+    return odds / (1 + odds)
 
 
 def logistic(margin: float) -> float:
-    """What a forest's sum becomes, to a hundredth."""
-    odds = (1 + margin / 256) ** 256
-    assert odds == pytest.approx(math.exp(margin), rel=0.02)
-    return odds / (1 + odds)
+    """What a forest's sum becomes, to a hundredth the logistic function."""
+    chance = exact_logistic(margin)
+    assert chance / (1 - chance) == pytest.approx(math.exp(margin), rel=0.02)
+    return chance
+
+
+@pytest.mark.parametrize("blocks", [1, 63, 64, 65, 300])
+def test_a_forest_says_what_walking_down_its_trees_says(blocks: int) -> None:
+    draw = random.Random(blocks)
+    rows: list[tuple[int, float, int, int, float]] = []
+    roots = [grow_tree(rows, draw, draw.randrange(1, model.MOST_LEAVES + 1)) for _ in range(110)]
+    trees = of_nodes(rows, roots)
+    table = np.full((10, c.width_of(blocks)), np.nan, np.float32)  # nothing of the columns behind is a block's
+    table[:, :blocks] = np.random.default_rng(blocks).integers(-4, 5, (10, blocks))  # many on a threshold
+    chances = np.empty(blocks)
+    grown(table, trees, chances)
+    sums = [walked(trees, table[:, block]) for block in range(blocks)]
+    assert chances.tolist() == [exact_logistic(total) for total in sums]
+    assert blocks < 300 or 30 < sum(not -3 < total < 3 for total in sums) < 270
+
+
+def test_a_tree_with_more_leaves_than_bits_is_refused() -> None:
+    rows: list[tuple[int, float, int, int, float]] = []
+    root = grow_tree(rows, random.Random(1), model.MOST_LEAVES + 1)
+    with pytest.raises(ValueError, match="33 leaves"):
+        _ = of_nodes(rows, [root]).conditions
 
 
 def test_a_forest_sums_its_trees() -> None:
@@ -400,7 +483,7 @@ def test_the_context_is_what_the_first_forest_says_of_the_neighbours() -> None:
     add_context(blocks, forest((1, 10.0, -3.0, 3.0)), table, chances)
     low, high = logistic(-3), logistic(3)
     assert chances.tolist() == pytest.approx([low, high, low])
-    context = table[:, c.FEATURES :]
+    context = table[c.FEATURES :, :3].T
     assert context[:, 0].tolist() == pytest.approx([low, high, low])
     assert context[0, 1:7].tolist() == pytest.approx([-0.1, -0.1, -0.1, high, low, -0.1])
 
@@ -412,7 +495,7 @@ def test_a_model_is_stored_and_read_back() -> None:
     read = model.parsed(content)
     assert read.share == 0.35
     for forest_read, forest_written in ((read.first, written.first), (read.second, written.second)):
-        assert [array.tolist() for array in forest_read] == [array.tolist() for array in forest_written]
+        assert [array.tolist() for array in astuple(forest_read)] == [a.tolist() for a in astuple(forest_written)]
 
 
 def test_a_model_of_another_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,6 +507,6 @@ def test_a_model_of_another_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatc
 
 def test_the_shipped_model_fits_the_features() -> None:
     shipped = model.shipped_model()
-    assert shipped.first[0].max() < c.FEATURES <= shipped.second[0].max() < c.FEATURES + c.CONTEXT
+    assert shipped.first.feature.max() < c.FEATURES <= shipped.second.feature.max() < c.FEATURES + c.CONTEXT
     assert model.SHIPPED.stat().st_size < 400_000
     assert 0 < shipped.share < 1
