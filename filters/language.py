@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,15 @@ _SCHEMA = pa.schema(
         pa.field("language_score", pa.float32()),  # 0 to 1
     ]
 )
+
+
+class Glance(NamedTuple):
+    """Label and score of windows as `measure` has them of a text, but not rounded (None, NaN without any), and the most
+    that the languages of `keep` have together in one of them, 0 to 1."""
+
+    language: str | None
+    score: float
+    wanted: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,15 @@ class LanguageFilter(Filter[Docs]):
         columns = [pa.array(labels, pa.string()), pa.array(rounded, mask=np.isnan(rounded))]
         docs.languages = columns[0]
         return pa.record_batch(columns, schema=_SCHEMA)
+
+    def glance(self, windows: Sequence[str]) -> Glance:
+        """What windows over a text look like of which nobody has extracted the main part. Raises as `lid.find_model`
+        and `lid.load_model`."""
+        lines = [line for window in windows for line in _windows(window)]
+        predicted = _predict(lid.load_model(lid.find_model(self.model_path)), lines)
+        keep = [f"{_PREFIX}{language}" for language in self.keep]
+        wanted = [sum(window.get(label, 0.0) for label in keep) for window in predicted]
+        return Glance(*_verdict(predicted), wanted=max(wanted, default=0.0))
 
     def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
         """No text, then an unwanted language, then a low score; from measures alone."""

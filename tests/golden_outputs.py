@@ -81,12 +81,21 @@ def observe(lake: Path) -> dict[str, Any]:
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
         "stages": _stages(recorder, "")
         | _stages(increments(files, lake.with_name("nights")), "night: ")
+        | language_first(files, lake.with_name("first"))
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
         | clips(lake.with_name("clips"))
         | speech(lake.with_name("speech"))
         | reasoning(lake.with_name("reasoning")),
     }
+
+
+def language_first(files: Sequence[Path], lake: Path) -> dict[str, Any]:
+    """Pages that are dropped for their language before they are extracted; these are short."""
+    recorder = Recorder(open_store(str(lake)))
+    extract = {**RECIPE["extract"], "language_first": {"min_bytes": 100}}
+    run_pipeline(web.config(files, **{**RECIPE, "extract": extract}), recorder.store, recorder)
+    return {"language first: extract": _stages(recorder, "")["extract"]}
 
 
 def reasoning(lake: Path) -> dict[str, Any]:
