@@ -18,7 +18,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,15 @@ _SCHEMA = pa.schema(
         pa.field("language_score", pa.float32()),  # 0 to 1
     ]
 )
+
+
+class Glance(NamedTuple):
+    """Label and score of windows as `measure` has them of a text, but not rounded (None, NaN without any), and the most
+    that the languages of `keep` have together in one of them, 0 to 1."""
+
+    language: str | None
+    score: float
+    wanted: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,13 @@ class LanguageFilter(Filter[Docs]):
         docs.languages = columns[0]
         return pa.record_batch(columns, schema=_SCHEMA)
 
+    def glance(self, windows: Sequence[str]) -> Glance:
+        """What windows over a text look like of which nobody has extracted the main part. Raises as `measure`."""
+        lines = [line for window in windows for line in _windows(window)]
+        predicted = self._checked().best(lines) if lines else []
+        wanted = [sum(window.get(language, 0.0) for language in self.keep) for window in predicted]
+        return Glance(*_verdict(predicted), wanted=max(wanted, default=0.0))
+
     def rule(self, measures: pa.RecordBatch) -> pa.StringArray:
         """No text, then an unwanted language, then a low score; from measures alone."""
         language = measures.column("language")
@@ -133,14 +149,17 @@ class LanguageFilter(Filter[Docs]):
 
     def config(self) -> dict[str, Any]:
         """The thresholds and the model's bytes, which decide like a threshold does, wherever the file lies."""
-        config = deciding(super().config())
+        config = deciding(super().config()) | self.asked()
         if self.min_score == BY_LANGUAGE:
             config["min_scores"] = {"others": OTHERS, **LEAST_SCORES}
-        if self.identifier in MODELS:
-            config["model_sha256"] = self.model_digest()
-        if self.identifier != DEFAULT:
-            config["identifier"] = f"{self.identifier} {version(self.identifier)}".strip()
         return config
+
+    def asked(self) -> dict[str, str]:
+        """Who is asked, as it belongs to an identity: the model's bytes, a package's release."""
+        about = {"model_sha256": self.model_digest()} if self.identifier in MODELS else {}
+        if self.identifier != DEFAULT:
+            about["identifier"] = f"{self.identifier} {version(self.identifier)}".strip()
+        return about
 
     def _checked(self) -> Identifier:
         """The identifier. Raises ValueError where it never answers what `keep` has."""

@@ -55,7 +55,7 @@ from gristmill.stages.near.gather import Gather
 from gristmill.stages.near.minhash import N_WORDS, GatherSignatures, Sign
 from gristmill.stages.text.declared import DeclaredFields
 from gristmill.stages.text.edit import EditTexts
-from gristmill.stages.text.extract import Extract, WriteDeclared
+from gristmill.stages.text.extract import Extract, ExtractWanted, WriteDeclared
 from gristmill.stages.text.screen import Screen
 
 _LATER = (
@@ -145,10 +145,12 @@ class WebRecipe(RecordRecipe):
 
     @property
     def reading(self) -> Extract:
-        """The extraction; it keeps what is declared where a filter asks for it."""
-        if self.rights is None or self.extract.rights is not None:
-            return self.extract
-        return replace(self.extract, rights=DeclaredFields())
+        """The extraction; it keeps what is declared where a filter asks for it, and knows the language filter where it
+        is to ask for the language first."""
+        extract = self.extract
+        if self.rights is not None and extract.rights is None:
+            extract = replace(extract, rights=DeclaredFields())
+        return extract if extract.language_first is None else ExtractWanted.of(extract, self.language)
 
     @property
     def screen(self) -> Screen[Docs]:
@@ -162,6 +164,20 @@ class WebRecipe(RecordRecipe):
         if not self.survivor:
             raise ValueError(f"survivor: name at least one measure, such as {N_WORDS}")
         return self
+
+    @model_validator(mode="after")
+    def _has_unwanted_languages(self) -> WebRecipe:
+        if self.extract.language_first is not None and not self.language.keep:
+            raise ValueError(
+                "extract.language_first: language.keep is empty, so that every language is wanted and no page can be"
+                " dropped for its own; name languages there, or set extract.language_first to null"
+            )
+        return self
+
+    @property
+    def decides_reading(self) -> Mapping[str, str]:
+        """The languages that are kept, where pages in others are not extracted."""
+        return {} if self.extract.language_first is None else {"language.keep": "extract.language_first"}
 
     def check(self, versions: Versions) -> None:
         """Raises BadConfig for a language model, block list or filter that cannot be used, and for a measure that no
@@ -184,8 +200,9 @@ class WebRecipe(RecordRecipe):
         not use them is what it was before there were any."""
         kept = super().identity(suppression)
         kept["language"] = deciding(kept["language"])
-        if kept["extract"]["rights"] is None:
-            del kept["extract"]["rights"]
+        for name in ("rights", "language_first"):
+            if kept["extract"][name] is None:
+                del kept["extract"][name]
         for name in _LATER:
             if kept[name] is None:
                 del kept[name]

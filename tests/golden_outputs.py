@@ -51,6 +51,7 @@ def observe(lake: Path) -> dict[str, Any]:
         "stages": stages_of(recorder, "")
         | stages_of(increments(files, lake.with_name("nights")), "night: ")
         | edits(lake.with_name("edits"))
+        | language_first(files, lake.with_name("first"))
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
         | clips(lake.with_name("clips"))
@@ -92,6 +93,14 @@ def edits(lake: Path) -> dict[str, Any]:
         wanted = ("edit", "hash runs", "gather runs", "find runs", last)
         observed |= {f"edits: {title}": stage for title, stage in stages_of(recorder, "").items() if title in wanted}
     return observed
+
+
+def language_first(files: Sequence[Path], lake: Path) -> dict[str, Any]:
+    """Pages that are dropped for their language before they are extracted; these are short."""
+    recorder = Recorder(open_store(str(lake)))
+    extract = {**RECIPE["extract"], "language_first": {"min_bytes": 100}}
+    run_pipeline(web.config(files, **{**RECIPE, "extract": extract}), recorder.store, recorder)
+    return {"language first: extract": stages_of(recorder, "")["extract"]}
 
 
 def reasoning(lake: Path) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_the_golden_input_takes_every_kind_of_way():
     reasons = {reason for stage in stages.values() for part in (*stage["reasons"], *stage["errors"]) for reason in part}
     assert reasons == {
         "read.not_a_page", "read.http_status", "read.not_html", "read.unreadable", "extract.no_text",
-        "language.unwanted", "language.low_score", "gopher_quality.too_many_bullet_lines",
+        "extract.unwanted_language", "language.unwanted", "language.low_score", "gopher_quality.too_many_bullet_lines",
         "exact.duplicate", "exact.same_record", "minhash.duplicate",
         "c4_lines.nothing_left", "substrings.repeated", "substrings.too_few_words",
         "instruct.bad_arguments", "instruct.no_assistant", "mix.not_drawn", "mix.too_long",

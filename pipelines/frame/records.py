@@ -63,6 +63,12 @@ class RecordRecipe(InputRecipe):
         """What the steps compare with."""
         return self.flow.grows
 
+    @property
+    def decides_reading(self) -> Mapping[str, str]:
+        """Settings of filters by which records are dropped before a filter measures them, and the setting that has it
+        so; both without `recipe.`."""
+        return {}
+
     def stages(self, suppression: str = "") -> tuple[StageId, ...]:
         """The scan, and those of the flow."""
         return (*self.scan.identity(), *self.flow.stages(suppression))
@@ -147,7 +153,7 @@ def _read(recipe: RecordRecipe, run: BuildContext) -> State:
     if recipe.limit is None:  # a preview of ten records is no basis for a rate
         check_quarantine(run.runner.store, done, run.inputs, recipe.max_quarantine_rate)
     if recipe.flow.if_none is not None:
-        _check_any(done, recipe.flow.if_none)
+        _check_any(done, recipe.flow.if_none, reads.unwanted_reasons)
     records = Records.of(Chunk.read(receipt, reads.text_bytes(receipt)) for receipt in done)
     return State(records, decided=tuple(done))
 
@@ -160,12 +166,13 @@ def _with_media(run: BuildContext, state: State) -> State:
     return state.after(state.records, (), attachments=kept)
 
 
-def _check_any(receipts: Sequence[Receipt], if_none: str) -> None:
-    """Raises GateFailed where every record was dropped as it was read: data of another form, not bad data."""
+def _check_any(receipts: Sequence[Receipt], if_none: str, unwanted: Collection[str]) -> None:
+    """Raises GateFailed where every record was dropped as it was read, none for these reasons: data of another form,
+    not bad data."""
     reasons: Counter[str] = Counter()
     for receipt in receipts:
         reasons.update(receipt.reasons)
-    if reasons and not any(receipt.passed.count for receipt in receipts):
+    if reasons and not any(receipt.passed.count for receipt in receipts) and not reasons.keys() & set(unwanted):
         mostly = ", ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common(3))
         records = f"{total(receipt.received for receipt in receipts).count:,}"
         raise GateFailed(if_none.format(records=records, reasons=mostly))

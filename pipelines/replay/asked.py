@@ -99,7 +99,9 @@ def _refused(recipe: RecordRecipe, asked: RecordRecipe, changes: Sequence[tuple[
         key = rest.split(".")[0]
         now = getattr(asked, key, None) if section == "recipe" else None
         if key in filters and section == "recipe":
-            if now is not None:
+            if rest in recipe.decides_reading:
+                yield _read(rest, recipe.decides_reading[rest])
+            elif now is not None:
                 yield from (_measured(f"recipe.{key}.{name}") for name in filters[key].unmeasured(now))
         elif isinstance(now, Filter):
             yield f"recipe.{key}: it was off, so that nothing was measured for it; run the pipeline with it"
@@ -107,6 +109,13 @@ def _refused(recipe: RecordRecipe, asked: RecordRecipe, changes: Sequence[tuple[
             yield (
                 f"{dotted}: only settings of the filters are replayed ({', '.join(filters)}); run the pipeline with it"
             )
+
+
+def _read(key: str, because: str) -> str:
+    return (
+        f"recipe.{key}: with recipe.{because} it decides which records are read, and of those that were not nothing was"
+        " measured; run the pipeline with it"
+    )
 
 
 def _measured(key: str) -> str:

@@ -107,6 +107,9 @@ class ReadStage(Stage[ReadPayload]):
     named_by: ClassVar[tuple[str, ...]] = ("id", "url")
     """Columns by which a takedown finds a record: also `digests`, of its media, where it has any."""
 
+    unwanted_reasons: ClassVar[frozenset[str]] = frozenset()
+    """Reasons with which it drops what is a record of its kind, and could have been read."""
+
     notes_media: ClassVar[bool] = False
     """Whether it notes the media of all records, from which a version has a table (stages/read/list_media.py)."""
 

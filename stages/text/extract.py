@@ -8,7 +8,7 @@ read is quarantined with the error and its byte range, and the count must match 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version as release_of
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +18,9 @@ import pyarrow.compute as pc
 
 from gristmill.filters.extraction.extractor import VERSION as EXTRACTOR_VERSION
 from gristmill.filters.extraction.model import digest as model_digest
+from gristmill.filters.language import LanguageFilter
+from gristmill.filters.pages.language_first import VERSION as LANGUAGE_FIRST_VERSION
+from gristmill.filters.pages.language_first import LanguageFirst, unwanted
 from gristmill.lake.accounts import ledger
 from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.store.base import Store
@@ -29,7 +32,7 @@ from gristmill.stages.core.shards import WriteShards
 from gristmill.stages.core.work import Outcome, added, stage_id
 from gristmill.stages.read.reading import RECORD, Reading, ReadPayload, ReadStage, content_hash, judged, keys_of
 from gristmill.stages.read.rows import Rows
-from gristmill.stages.text.charset import decode
+from gristmill.stages.text.charset import Decoded, decode
 from gristmill.stages.text.complexity import TooComplex
 from gristmill.stages.text.declared import SCHEMA as DECLARED
 from gristmill.stages.text.declared import Declared, DeclaredFields, declared_of
@@ -49,6 +52,7 @@ SCHEMA = pa.schema(
 )
 WHOLE_PAGE = "whole page"
 """Mark of a text that is the whole page's, because nothing on it passed for its main content."""
+UNWANTED = "extract.unwanted_language"
 HEAD_BYTES = 2048
 TRUNCATED = ("drop", "keep")
 
@@ -80,11 +84,14 @@ class Extract(ReadStage):
     records are judged in this very process (for debuggers), else in a child of it.
     `rights`: what pages and rows declare of their use is kept beside the text, of rows by these fields; None: it is
     not.
+    `language_first`: pages that are surely in an unwanted language are dropped before they are extracted; None: the
+    filters alone judge (`ExtractWanted` has the filter that says what is wanted).
     """
 
     name: ClassVar[str] = "extract"
     VERSION: ClassVar[int] = 2
     facts: ClassVar[type[Any]] = ExtractFacts
+    unwanted_reasons: ClassVar[frozenset[str]] = frozenset({UNWANTED})
 
     read: ReadConfig = field(default_factory=ReadConfig)
     html: ExtractConfig = field(default_factory=ExtractConfig)
@@ -92,6 +99,7 @@ class Extract(ReadStage):
     truncated: Literal["drop", "keep"] = "drop"
     seconds_per_record: float | None = 60.0
     rights: DeclaredFields | None = added()
+    language_first: LanguageFirst | None = added()
 
     def __post_init__(self) -> None:
         if self.truncated not in TRUNCATED:
@@ -175,8 +183,11 @@ class Extract(ReadStage):
                 return Text(None, "read.not_html", item.content_type or "unknown")
             if cut := self._cut_off(item):
                 return cut
+            decoded = decode(item.payload, item.charset)
+            if (label := self.unwanted(item.payload, decoded)) is not None:
+                return Text(None, UNWANTED, label)
+            source = decoded.text
             try:
-                source = decode(item.payload, item.charset).text
                 page = page_text(source, self.html)
             except TooComplex as error:
                 return Text(None, "extract.too_complex", str(error))
@@ -188,10 +199,40 @@ class Extract(ReadStage):
         rights = None if self.rights is None else declared_of(item.declared, source)
         return Text(text, mark=WHOLE_PAGE if page.whole else None, rights=rights)
 
+    def unwanted(self, payload: bytes, page: Decoded) -> str | None:
+        """In which language a page is, where it is surely none that is wanted. None: it is extracted."""
+        return None
+
     def _cut_off(self, item: Record) -> Text | None:
         if item.truncated is None or self.truncated == "keep":
             return None
         return Text(None, "read.truncated", item.truncated)
+
+
+@dataclass(frozen=True)
+class ExtractWanted(Extract):
+    """The same with `language_first`. `language`: the filter that judges what was extracted, which says here as well
+    what is wanted, and by which model; with its `keep` or its model what was extracted changes."""
+
+    language: LanguageFilter = field(default_factory=LanguageFilter)
+
+    @classmethod
+    def of(cls, extract: Extract, language: LanguageFilter) -> ExtractWanted:
+        """That extraction, of pages that this filter may want."""
+        return cls(**vars(extract), language=language)
+
+    def identity(self) -> tuple[StageId, ...]:
+        plain = Extract(**{item.name: getattr(self, item.name) for item in fields(Extract)})
+        # Of the filter, what decides here: not its score.
+        wanted = {"keep": sorted(set(self.language.keep)), **self.language.asked()}
+        return (*plain.identity(), StageId(name="language_first", version=LANGUAGE_FIRST_VERSION, config=wanted))
+
+    def unwanted(self, payload: bytes, page: Decoded) -> str | None:
+        if self.language_first is None:
+            return None
+        is_same = page.charset == "utf-8" and not page.replaced  # as of most pages: they need not be encoded again
+        content = payload if is_same else page.text.encode("utf-8", "replace")
+        return unwanted(content, self.language_first, self.language)
 
 
 def _row(item: Item, page: Text, payload: ReadPayload, fates: Fates) -> dict[str, Any] | None:

@@ -61,7 +61,10 @@ def test_a_recipe_that_comes_along_can_be_read(path):
         ("run.worker", ["lake", "patience_seconds", "shared_filesystem", "workers"]),
         ("recipe.input", sorted(WebRecipe.model_fields)),
         ("recipe.scan.chunkbytes", ["chunk_bytes", "chunk_records"]),
-        ("recipe.extract.htm", ["html", "http_statuses", "read", "rights", "seconds_per_record", "truncated"]),
+        (
+            "recipe.extract.htm",
+            ["html", "http_statuses", "language_first", "read", "rights", "seconds_per_record", "truncated"],
+        ),
         ("recipe.extract.html.foo", sorted(f.name for f in fields(ExtractConfig))),
         ("recipe.gopher_quality.min_word", sorted(f.name for f in fields(GopherQuality))),
         ("recipe.gopher_quality.VERSION", sorted(f.name for f in fields(GopherQuality))),

@@ -1,0 +1,1 @@
+"""What is told of a page before its text is extracted."""
