@@ -72,7 +72,7 @@ def raw(lines: Sequence[bytes | str]) -> pa.LargeStringArray:
     return pa.array(lines, pa.large_binary()).view(pa.large_string())
 
 
-def ours(model: FastTextModel, lines: Sequence[bytes | str], k: int) -> list[tuple[tuple[str, ...], list[float]]]:
+def by_kernel(model: FastTextModel, lines: Sequence[bytes | str], k: int) -> list[tuple[tuple[str, ...], list[float]]]:
     """As `models.answers` has it."""
     labels, scores = model.best(raw(lines), k)
     return [
@@ -123,9 +123,9 @@ def test_labels_and_probabilities_are_the_librarys(kind: str) -> None:
     assert list(model.labels) == library.get_labels()
     lines = [*PLAIN, *ODD, *(words for _, words in models.many(50))]
     for k in (1, 2, len(model.labels), 1000):  # of equals beyond the second the library's heap keeps the order
-        answered, expected = ours(model, lines, k), models.answers(library, lines, k)
+        answered, expected = by_kernel(model, lines, k), models.answers(library, lines, k)
         require_same(answered, expected, 2e-6)
-    assert len({labels for labels, _ in ours(model, lines, 1)}) > 2, "a model that answers one label tells nothing"
+    assert len({labels for labels, _ in by_kernel(model, lines, 1)}) > 2, "a model that answers one label tells nothing"
 
 
 @pytest.fixture(scope="module")
@@ -138,38 +138,38 @@ def test_the_shipped_models_answers_are_the_librarys_to_the_last_bit(shipped: tu
     model, library = shipped
     for lines in ([*PLAIN, *ODD, *RAW], [*_SAMPLES]):
         for k in (1, 2, 176):
-            assert ours(model, lines, k) == models.answers(library, lines, k)
+            assert by_kernel(model, lines, k) == models.answers(library, lines, k)
 
 
 @given(st.lists(st.text(max_size=200).map(lambda text: text.replace("\n", " ")), max_size=20))
 @settings(deadline=None, max_examples=150)
 def test_of_any_text_too(shipped: tuple[FastTextModel, Any], lines: list[str]) -> None:
     model, library = shipped
-    assert ours(model, lines, 2) == models.answers(library, lines, 2)
+    assert by_kernel(model, lines, 2) == models.answers(library, lines, 2)
 
 
 @given(st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b" ")), max_size=20))
 @settings(deadline=None, max_examples=150)
 def test_of_any_bytes_too(shipped: tuple[FastTextModel, Any], lines: list[bytes]) -> None:
     model, library = shipped
-    assert ours(model, lines, 2) == models.answers(library, lines, 2)
+    assert by_kernel(model, lines, 2) == models.answers(library, lines, 2)
 
 
 def test_a_lines_end_is_a_blank(shipped: tuple[FastTextModel, Any]) -> None:
     model, _ = shipped
-    assert ours(model, ["der müller\nmahlt das korn"], 2) == ours(model, ["der müller mahlt das korn"], 2)
+    assert by_kernel(model, ["der müller\nmahlt das korn"], 2) == by_kernel(model, ["der müller mahlt das korn"], 2)
 
 
 def test_a_line_has_the_same_answer_alone_in_a_slice_and_beside_others(shipped: tuple[FastTextModel, Any]) -> None:
     model, _ = shipped
     lines = [*PLAIN, *ODD, *RAW]
-    together = ours(model, lines, 2)
-    assert [ours(model, [line], 2)[0] for line in lines] == together
+    together = by_kernel(model, lines, 2)
+    assert [by_kernel(model, [line], 2)[0] for line in lines] == together
     labels, scores = model.best(raw(lines)[7:31], 2)
     assert [model.labels[label] for label in labels[:, 0]] == [labels[0] for labels, _ in together[7:31]]
     assert scores.tolist() == [row for _, row in together[7:31]]
     with ThreadPoolExecutor(4) as pool:
-        assert all(answered == together for answered in pool.map(lambda _: ours(model, lines, 2), range(8)))
+        assert all(answered == together for answered in pool.map(lambda _: by_kernel(model, lines, 2), range(8)))
     assert model.best(pa.array([], pa.string()), 2)[0].shape == (0, 2)
 
 
