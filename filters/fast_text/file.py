@@ -24,6 +24,9 @@ _MAGIC, _NEWEST, _CLASSIFIER = 793712314, 12, 3
 _CENTROIDS = 256
 _LONGEST_GRAM = 255
 """Characters and words of an n-gram at most: the work per character, or word, grows with them."""
+_WIDEST_PART, _MOST_BUCKETS = 32, 1 << 28
+"""Columns that a byte of a quantised matrix stands for (2 unless one asks), and buckets of pruned n-grams, each of
+which takes a bit: what a file asks for beyond its own size."""
 _MOST_TEXTS = 10**15
 """Below it has to be what a label was seen: fastText's own mark of a node without children."""
 
@@ -95,7 +98,9 @@ class _Reader:
 
     def _skip(self, size: int) -> int:
         """Goes on by so many bytes; returns where they begin."""
-        if not 0 <= size <= self.left:
+        if size < 0:
+            raise ValueError(f"{size} bytes of something are counted")
+        if size > self.left:
             raise ValueError(f"it ends after {len(self._data)} bytes, where {size - self.left} more belong to it")
         start = self._at
         self._at += size
@@ -192,7 +197,7 @@ class _Quantiser(NamedTuple):
     def read(cls, reader: _Reader) -> _Quantiser:
         columns, parts, width, last_width = reader.numbers("4i")
         whole = (parts - 1) * width + last_width
-        if not (parts > 0 and 0 < last_width <= width and whole == columns):
+        if not (parts > 0 and 0 < last_width <= width <= _WIDEST_PART and whole == columns):
             raise ValueError(f"a quantiser cuts {columns} columns in {parts} of {width} and {last_width}")
         return cls(columns, parts, width, last_width, reader.array("<f4", columns * _CENTROIDS))
 
@@ -239,11 +244,15 @@ def _check_rows(file: ModelFile) -> None:
         is_there = n_grams >= settings.buckets
     else:
         buckets, places = file.pruned.T
-        is_there = n_grams >= 0 and bool(
-            ((buckets >= 0) & (buckets < settings.buckets) & (places >= 0) & (places < n_grams)).all()
+        is_there = (
+            n_grams >= 0
+            and settings.buckets <= _MOST_BUCKETS
+            and bool(((buckets >= 0) & (buckets < settings.buckets) & (places >= 0) & (places < n_grams)).all())
         )
     if not is_there:
-        raise ValueError(f"{len(file.words)} words and their n-grams have {rows} rows, which are too few")
+        raise ValueError(
+            f"{len(file.words)} words and n-grams in {settings.buckets} buckets have {rows} rows, which cannot be all"
+        )
     for matrix in (file.matrix, file.output):
         if matrix.size and not np.isfinite([matrix.min(), matrix.max()]).all():
             raise ValueError("a number of its matrices is none, or infinite")

@@ -228,7 +228,7 @@ DICTIONARY = 8 + 12 * 4 + 8
         (8 + 6 * 4, "i", 5, "settings cannot be"),  # loss
         (8 + 7 * 4, "i", 1, "vectors of words"),
         (8 + 8 * 4, "i", 0, "settings cannot be"),  # buckets
-        (8 + 8 * 4, "i", 2**31 - 1, "too few"),
+        (8 + 8 * 4, "i", 2**31 - 1, "cannot be all"),
         (8 + 10 * 4, "i", 2**31 - 1, "settings cannot be"),  # characters of an n-gram
         (DICTIONARY, "i", 2**31 - 1, "it counts"),
         (DICTIONARY + 8, "i", 2**31 - 1, "it counts"),
@@ -255,8 +255,21 @@ def test_rows_of_pruned_n_grams_that_are_not_there_are_refused() -> None:
     for column, value in ((0, -1), (0, file.settings.buckets), (1, -1), (1, len(file.matrix) - len(file.words))):
         pruned = file.pruned.copy()
         pruned[3, column] = value
-        with pytest.raises(ValueError, match="too few"):
+        with pytest.raises(ValueError, match="cannot be all"):
             files._check_rows(file._replace(pruned=pruned))
+
+
+def test_nothing_is_made_of_a_size_that_the_file_does_not_have() -> None:
+    """A byte stands for a few columns; without a bound, for as many as the file has kilobytes."""
+    data = models.model_bytes(**KINDS["pruned"])
+    file = read_bytes(data)
+    wide = data.replace(struct.pack("<4i", 10, 5, 2, 2), struct.pack("<4i", 10, 1, 10**6, 10))
+    assert wide != data
+    with pytest.raises(ValueError, match="a quantiser cuts 10 columns in 1 of 1000000 and 10"):
+        read_bytes(wide)
+    huge = file.settings._replace(buckets=2**31 - 1)
+    with pytest.raises(ValueError, match="cannot be all"):
+        files._check_rows(file._replace(settings=huge))
 
 
 def test_an_error_names_the_file(tmp_path: Path) -> None:
