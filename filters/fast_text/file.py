@@ -47,7 +47,7 @@ class ModelFile(NamedTuple):
     """What is in a file. `words`, `labels`: in the order of their numbers, labels behind words, with their prefix;
     `counts`: int64, how often each label was seen; `pruned`: int32 [n-grams, 2], bucket and row behind the words of
     those that are left, None where all are; `matrix`: float32 [words + n-grams, dimensions]; `output`: float32
-    [labels, dimensions]."""
+    [labels, dimensions]; `is_quantised`: whether the matrix was written out from codes."""
 
     settings: Settings
     words: tuple[bytes, ...]
@@ -56,6 +56,7 @@ class ModelFile(NamedTuple):
     pruned: np.ndarray | None
     matrix: np.ndarray
     output: np.ndarray
+    is_quantised: bool
 
 
 def read_file(path: Path) -> ModelFile:
@@ -80,7 +81,7 @@ def read_bytes(data: bytes | mmap.mmap) -> ModelFile:
     output = _quantised(reader) if reader.flag() and is_quantised else _dense(reader)
     if reader.left:
         raise ValueError(f"{reader.left} bytes follow its end")
-    file = ModelFile(settings, words, labels, counts, pruned, matrix, output)
+    file = ModelFile(settings, words, labels, counts, pruned, matrix, output, is_quantised)
     _check_rows(file)
     return file
 

@@ -77,8 +77,9 @@ def _kernel() -> Callable[..., None]:
 
 @lru_cache(maxsize=1)
 def _sigmoid() -> np.ndarray:
-    x = np.arange(_SIGMOID_STEPS + 1, dtype=np.float32) * np.float32(2 * _SIGMOID_MOST) / np.float32(_SIGMOID_STEPS)
-    return (1.0 / (1.0 + np.exp(-(x - np.float32(_SIGMOID_MOST))).astype(np.float64))).astype(np.float32)
+    x = np.arange(_SIGMOID_STEPS + 1) * 2 * _SIGMOID_MOST / _SIGMOID_STEPS - _SIGMOID_MOST
+    exponentials = np.exp(-x).astype(np.float32)  # as C rounds them; NumPy's own of float32 are off by a bit
+    return (1.0 / (1.0 + exponentials.astype(np.float64))).astype(np.float32)
 
 
 def _padded(matrix: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,10 @@ RAW = (
 """Not UTF-8: Arrow takes bytes from Parquet unseen."""
 
 
+BUILD = 0.0 if platform.machine() == "x86_64" else 2e-6
+"""How far the library may be: elsewhere its build may join a product and a sum, which rounds once less."""
+
+
 def raw(lines: Sequence[bytes | str]) -> pa.LargeStringArray:
     """Lines as Arrow has them, whatever their bytes."""
     return pa.array(lines, pa.large_binary()).view(pa.large_string())
@@ -102,7 +107,7 @@ KINDS: dict[str, dict[str, Any]] = {
     )
 }
 KINDS |= {
-    "words alone": {"loss": "softmax", "wordNgrams": 1, "dim": 600},
+    "words alone": {"loss": "softmax", "wordNgrams": 1, "dim": 600},  # as large as fresh memory is
     "rare words": {"loss": "softmax", "minCount": 30, "minn": 3, "maxn": 5},
     "wide": {"loss": "softmax", "dim": 48, "minn": 2, "maxn": 5, "wordNgrams": 3},
     "quantised": {"loss": "softmax", "wordNgrams": 2, "dim": 3, "quantise": QUANTISED},
@@ -111,6 +116,7 @@ KINDS |= {
     "quantised labels": {
         "loss": "hs",
         "labels": 300,
+        "dim": 64,  # a matrix large enough for fresh memory
         "quantise": json.dumps({"qnorm": False, "qout": True, "dsub": 2}),
     },
 }
@@ -124,7 +130,7 @@ def test_labels_and_probabilities_are_the_librarys(kind: str) -> None:
     lines = [*PLAIN, *ODD, *(words for _, words in models.many(50))]
     for k in (1, 2, len(model.labels), 1000):  # of equals beyond the second the library's heap keeps the order
         answered, expected = by_kernel(model, lines, k), models.answers(library, lines, k)
-        require_same(answered, expected, 2e-6)
+        require_same(answered, expected, BUILD)
     assert len({labels for labels, _ in by_kernel(model, lines, 1)}) > 2, "a model that answers one label tells nothing"
 
 
@@ -138,21 +144,21 @@ def test_the_shipped_models_answers_are_the_librarys_to_the_last_bit(shipped: tu
     model, library = shipped
     for lines in ([*PLAIN, *ODD, *RAW], [*_SAMPLES]):
         for k in (1, 2, 176):
-            assert by_kernel(model, lines, k) == models.answers(library, lines, k)
+            require_same(by_kernel(model, lines, k), models.answers(library, lines, k), BUILD)
 
 
 @given(st.lists(st.text(max_size=200).map(lambda text: text.replace("\n", " ")), max_size=20))
 @settings(deadline=None, max_examples=150)
 def test_of_any_text_too(shipped: tuple[FastTextModel, Any], lines: list[str]) -> None:
     model, library = shipped
-    assert by_kernel(model, lines, 2) == models.answers(library, lines, 2)
+    require_same(by_kernel(model, lines, 2), models.answers(library, lines, 2), BUILD)
 
 
 @given(st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b" ")), max_size=20))
 @settings(deadline=None, max_examples=150)
 def test_of_any_bytes_too(shipped: tuple[FastTextModel, Any], lines: list[bytes]) -> None:
     model, library = shipped
-    assert by_kernel(model, lines, 2) == models.answers(library, lines, 2)
+    require_same(by_kernel(model, lines, 2), models.answers(library, lines, 2), BUILD)
 
 
 def test_a_lines_end_is_a_blank(shipped: tuple[FastTextModel, Any]) -> None:
