@@ -60,6 +60,23 @@ class LibraryFilter(LanguageFilter):
         return self.by_library
 
 
+def by_filter(chosen: LanguageFilter, docs: Docs) -> dict[str, list[Any]]:
+    """What the filter measures."""
+    measures: dict[str, list[Any]] = chosen.measure(docs).to_pydict()
+    return measures
+
+
+def check(outcomes: Mapping[str, Any]) -> None:
+    """Raises Differ where a label or a bit of a probability is another."""
+    labels, scores = outcomes["kernel"]
+    names = lid.load_model(lid.SHIPPED).labels
+    named = [tuple(names[label] for label in of_line if label >= 0) for of_line in labels]
+    require_equal("language: labels", [tuple(of_line) for of_line in outcomes["library"][0]], named)
+    known = [row[of_line >= 0].tolist() for of_line, row in zip(labels, scores, strict=True)]
+    require_equal("language: probabilities", [row.tolist() for row in outcomes["library"][1]], known)
+    require_equal("language: measures", [outcomes["filter, library"]], [outcomes["filter"]])
+
+
 def run(tiny: bool) -> Report:
     """The report; `tiny` on generated texts."""
     source, documents = material(tiny)
@@ -67,26 +84,13 @@ def run(tiny: bool) -> Report:
     lines = [window for text in documents for window in language._windows(text)]
     LibraryFilter.by_library = library = ByLibrary()
     model = lid.load_model(lid.SHIPPED)
-    whole = Docs(pa.array(documents, pa.string()))
-
-    def by_filter(chosen: LanguageFilter) -> dict[str, list[Any]]:
-        measures: dict[str, list[Any]] = chosen.measure(whole).to_pydict()
-        return measures
-
-    def check(outcomes: Mapping[str, Any]) -> None:
-        labels, scores = outcomes["kernel"]
-        named = [tuple(model.labels[label] for label in of_line if label >= 0) for of_line in labels]
-        require_equal("language: labels", [tuple(of_line) for of_line in outcomes["library"][0]], named)
-        known = [row[of_line >= 0].tolist() for of_line, row in zip(labels, scores, strict=True)]
-        require_equal("language: probabilities", [row.tolist() for row in outcomes["library"][1]], known)
-        require_equal("language: measures", [outcomes["filter, library"]], [outcomes["filter"]])
-
+    docs = Docs(pa.array(documents, pa.string()))
     times = contest(
         {
             "library": Arm(lambda: library.model.predict(lines, k=LABELS)),
             "kernel": Arm(lambda: model.best(pa.array(lines, pa.large_string()), LABELS)),
-            "filter, library": Arm(lambda: by_filter(LibraryFilter(keep=(), min_score=None))),
-            "filter": Arm(lambda: by_filter(LanguageFilter(keep=(), min_score=None))),
+            "filter, library": Arm(lambda: by_filter(LibraryFilter(keep=(), min_score=None), docs)),
+            "filter": Arm(lambda: by_filter(LanguageFilter(keep=(), min_score=None), docs)),
         },
         rounds,
         check,

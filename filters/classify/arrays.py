@@ -32,10 +32,10 @@ class Arrays:
 
     @classmethod
     def of(cls, file: ModelFile) -> Arrays | None:
-        """Of a file that was read; None for a model of another kind: of parts of words, pruned, or without a
+        """Of a file that was read; None for a model of another kind: of parts of words, quantised, or without a
         softmax."""
         settings = file.settings
-        if settings.max_n > 0 or file.pruned is not None or settings.loss != SOFTMAX:
+        if settings.max_n > 0 or file.is_quantised or settings.loss != SOFTMAX:
             return None
         number_of = {word: number for number, word in enumerate(file.words)}
         fixed = [NUMBER.encode(), BREAK.encode(), END]

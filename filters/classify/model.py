@@ -46,7 +46,8 @@ class AnyKind(NamedTuple):
         names = [name.removeprefix(LABEL_PREFIX) for name in self.model.labels]
         wanted = labels == names.index(label)
         out = np.where(wanted, scores, 0.0).sum(axis=1)
-        out[[not line for line in lines] | (labels[:, 0] < 0)] = math.nan
+        is_empty = np.array([not line for line in lines])
+        out[is_empty | (labels[:, 0] < 0)] = math.nan
         return out
 
 

@@ -24,6 +24,9 @@ _MAGIC, _NEWEST, _CLASSIFIER = 793712314, 12, 3
 _CENTROIDS = 256
 _LONGEST_GRAM = 255
 """Characters and words of an n-gram at most: the work per character, or word, grows with them."""
+_WIDEST_PART, _MOST_BUCKETS = 32, 1 << 28
+"""Columns that a byte of a quantised matrix stands for (2 unless one asks), and buckets of pruned n-grams, each of
+which takes a bit: what a file asks for beyond its own size."""
 _MOST_TEXTS = 10**15
 """Below it has to be what a label was seen: fastText's own mark of a node without children."""
 
@@ -44,7 +47,7 @@ class ModelFile(NamedTuple):
     """What is in a file. `words`, `labels`: in the order of their numbers, labels behind words, with their prefix;
     `counts`: int64, how often each label was seen; `pruned`: int32 [n-grams, 2], bucket and row behind the words of
     those that are left, None where all are; `matrix`: float32 [words + n-grams, dimensions]; `output`: float32
-    [labels, dimensions]."""
+    [labels, dimensions]; `is_quantised`: whether the matrix was written out from codes."""
 
     settings: Settings
     words: tuple[bytes, ...]
@@ -53,6 +56,7 @@ class ModelFile(NamedTuple):
     pruned: np.ndarray | None
     matrix: np.ndarray
     output: np.ndarray
+    is_quantised: bool
 
 
 def read_file(path: Path) -> ModelFile:
@@ -77,7 +81,7 @@ def read_bytes(data: bytes | mmap.mmap) -> ModelFile:
     output = _quantised(reader) if reader.flag() and is_quantised else _dense(reader)
     if reader.left:
         raise ValueError(f"{reader.left} bytes follow its end")
-    file = ModelFile(settings, words, labels, counts, pruned, matrix, output)
+    file = ModelFile(settings, words, labels, counts, pruned, matrix, output, is_quantised)
     _check_rows(file)
     return file
 
@@ -95,7 +99,9 @@ class _Reader:
 
     def _skip(self, size: int) -> int:
         """Goes on by so many bytes; returns where they begin."""
-        if not 0 <= size <= self.left:
+        if size < 0:
+            raise ValueError(f"{size} bytes of something are counted")
+        if size > self.left:
             raise ValueError(f"it ends after {len(self._data)} bytes, where {size - self.left} more belong to it")
         start = self._at
         self._at += size
@@ -192,7 +198,7 @@ class _Quantiser(NamedTuple):
     def read(cls, reader: _Reader) -> _Quantiser:
         columns, parts, width, last_width = reader.numbers("4i")
         whole = (parts - 1) * width + last_width
-        if not (parts > 0 and 0 < last_width <= width and whole == columns):
+        if not (parts > 0 and 0 < last_width <= width <= _WIDEST_PART and whole == columns):
             raise ValueError(f"a quantiser cuts {columns} columns in {parts} of {width} and {last_width}")
         return cls(columns, parts, width, last_width, reader.array("<f4", columns * _CENTROIDS))
 
@@ -239,11 +245,15 @@ def _check_rows(file: ModelFile) -> None:
         is_there = n_grams >= settings.buckets
     else:
         buckets, places = file.pruned.T
-        is_there = n_grams >= 0 and bool(
-            ((buckets >= 0) & (buckets < settings.buckets) & (places >= 0) & (places < n_grams)).all()
+        is_there = (
+            n_grams >= 0
+            and settings.buckets <= _MOST_BUCKETS
+            and bool(((buckets >= 0) & (buckets < settings.buckets) & (places >= 0) & (places < n_grams)).all())
         )
     if not is_there:
-        raise ValueError(f"{len(file.words)} words and their n-grams have {rows} rows, which are too few")
+        raise ValueError(
+            f"{len(file.words)} words and n-grams in {settings.buckets} buckets have {rows} rows, which cannot be all"
+        )
     for matrix in (file.matrix, file.output):
         if matrix.size and not np.isfinite([matrix.min(), matrix.max()]).all():
             raise ValueError("a number of its matrices is none, or infinite")

@@ -77,8 +77,9 @@ def _kernel() -> Callable[..., None]:
 
 @lru_cache(maxsize=1)
 def _sigmoid() -> np.ndarray:
-    x = np.arange(_SIGMOID_STEPS + 1, dtype=np.float32) * np.float32(2 * _SIGMOID_MOST) / np.float32(_SIGMOID_STEPS)
-    return (1.0 / (1.0 + np.exp(-(x - np.float32(_SIGMOID_MOST))).astype(np.float64))).astype(np.float32)
+    x = np.arange(_SIGMOID_STEPS + 1) * 2 * _SIGMOID_MOST / _SIGMOID_STEPS - _SIGMOID_MOST
+    exponentials = np.exp(-x).astype(np.float32)  # as C rounds them; NumPy's own of float32 are off by a bit
+    return (1.0 / (1.0 + exponentials.astype(np.float64))).astype(np.float32)
 
 
 def _padded(matrix: np.ndarray) -> np.ndarray:
@@ -93,10 +94,9 @@ def _pruned(file: ModelFile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.zeros(0, np.uint64), np.zeros(0, np.int32), file.matrix
     buckets, first = np.unique(file.pruned[::-1, 0], return_index=True)  # of one that comes twice the last counts
     places = file.pruned[::-1, 1][first]
-    blocks = np.zeros((max(1, -(-file.settings.buckets // 64)), 64), np.uint8)
-    blocks.reshape(-1)[buckets] = 1
-    bits = np.packbits(blocks, axis=1, bitorder="little").view("<u8").reshape(-1).astype(np.uint64)
-    ones = blocks.sum(axis=1, dtype=np.int64)
+    bits = np.zeros(-(-file.settings.buckets // 64), np.uint64)
+    np.bitwise_or.at(bits, buckets // 64, np.uint64(1) << (buckets % 64).astype(np.uint64))
+    ones = np.bitwise_count(bits).astype(np.int64)
     before = (np.cumsum(ones) - ones).astype(np.int32)
     n_words = len(file.words)
     return bits, before, np.concatenate([file.matrix[:n_words], file.matrix[n_words + places]])

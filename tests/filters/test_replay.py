@@ -144,6 +144,7 @@ OTHERS: dict[str, list[Any]] = {
     "ngram": [1, 3],
     "max_items": [1, None],
     "model_path": [],  # another file
+    "identifier": [],  # other packages; tests/filters/test_identify.py
     "model": [],
     "label": ["negative"],
     "windows": [Windows(count=1, characters=50)],
