@@ -29,6 +29,7 @@ NAMES = (
     "minhash",
     "dedup",
     "dedup_memory",
+    "substrings",
     "tokenize",
     "reader",
     "generate",
