@@ -30,6 +30,7 @@ NAMES = (
     "minhash",
     "dedup",
     "dedup_memory",
+    "substrings",
     "tokenize",
     "reader",
     "generate",

@@ -69,6 +69,8 @@ class Substrings:
             raise ValueError(f"min_tokens={self.min_tokens}: allowed are 1 to 1024 words")
         if not 0 <= self.max_repeated <= 1:
             raise ValueError(f"max_repeated={self.max_repeated}: a share of a document's words, 0 to 1")
+        if self.repeated not in ("drop", "cut"):
+            raise ValueError(f"repeated={self.repeated!r}: drop or cut")
         if self.min_words < 0:
             raise ValueError(f"min_words={self.min_words}: words that have to be left of a document, 0 or more")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import web
 from forget_lake import do
 from repeated_runs import N, fates, measured, reference, run, texts_of, write
 
@@ -141,6 +142,16 @@ def test_near_duplicates_are_told_on_what_is_left(tmp_path) -> None:
     assert shipped(tmp_path / "cut")[f"a/{survivor}"] == rest[survivor - 2]
 
 
+def test_what_was_dropped_before_is_in_no_comparison(tmp_path) -> None:
+    shared = words_of("shared", 20)
+    rows = [shared, shared, f"{words_of('mine', 9)} {shared}"]
+    m = run(tmp_path / "lake", [write(tmp_path / "a.jsonl", rows)], **CUT)
+    came = fates(tmp_path / "lake")
+    assert sorted(str(came[n][0]) for n in (0, 1)) == ["None", "exact.duplicate"]
+    assert came[2] == (None, "substrings: ranges 1, words 20 (9 to 29 of 29)")
+    assert m.kept.count == len(measures(tmp_path / "lake", m)) == 2
+
+
 def test_a_cut_comes_after_an_edit_and_counts_beside_it(tmp_path) -> None:
     shared = words_of("shared", 20)
     pages = [f"{words_of('own', 9)} {shared}", f"{words_of('mine', 9)}. Mail a.b@mill.example. {shared}"]
@@ -189,8 +200,6 @@ def test_content_and_runs_of_other_records_are_refused(tmp_path, monkeypatch) ->
 
 
 def test_identities_have_what_decides() -> None:
-    import web
-
     def substrings(**settings: Any) -> dict[str, Any]:
         return dict(web.config([], substrings=settings).recipe.identity()["substrings"])
 

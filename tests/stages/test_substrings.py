@@ -67,7 +67,12 @@ def test_ranges_that_touch_are_one_and_hashes_keep_their_order() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"min_tokens": 0}, "1 to 1024"), ({"max_repeated": 2}, "0 to 1"), ({"min_words": -1}, "0 or more")],
+    [
+        ({"min_tokens": 0}, "1 to 1024"),
+        ({"max_repeated": 2}, "0 to 1"),
+        ({"min_words": -1}, "0 or more"),
+        ({"repeated": "keep"}, "drop or cut"),
+    ],
 )
 def test_settings_that_are_not_allowed(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
