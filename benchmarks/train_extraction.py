@@ -47,7 +47,7 @@ BOTH = {
 
 @dataclass
 class Example:
-    """A page in blocks, with features [blocks, FEATURES + CONTEXT], labels 0 to 1 and weights [blocks]."""
+    """A page in blocks, with features as `extractor.features` has them, labels 0 to 1 and weights [blocks]."""
 
     page: Page
     blocks: extractor.Blocks
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     weak = unmarked_pages(given.data) if given.weak else []
     votes = voted([*(page for page in pages if not page.main_text), *weak], given.votes)
     examples = [example(page, votes.get(page.url, ())) for page in (*pages, *weak)]
-    examples = [each for each in examples if len(each.features)]
+    examples = [each for each in examples if len(each.labels)]
     print(f"{len(examples)} pages, {sum(len(each.labels) for each in examples)} blocks", flush=True)
     share = best_share(examples, unseen(examples))
     if given.write:
@@ -182,11 +182,11 @@ def blocks_with(snippet: str, texts: Sequence[str]) -> list[int]:
 
 
 def fitted(examples: Sequence[Example], settings: dict[str, Any], width: int) -> Any:
-    """A booster over the first `width` columns."""
+    """A booster over the first `width` features."""
     import lightgbm
 
     table = lightgbm.Dataset(
-        np.concatenate([each.features[:, :width] for each in examples]),
+        np.concatenate([each.features[:width, : len(each.labels)].T for each in examples]),
         np.concatenate([each.labels for each in examples]),
         weight=np.concatenate([each.weights for each in examples]),
         free_raw_data=False,
@@ -195,8 +195,8 @@ def fitted(examples: Sequence[Example], settings: dict[str, Any], width: int) ->
 
 
 def forest_of(booster: Any) -> Forest:
-    """A booster as arrays (forest_kernels.grow). Thresholds are rounded down to float32: a value is at most a number
-    if and only if it is at most the greatest float32 that is not above it."""
+    """A booster as arrays. Thresholds are rounded down to float32: a value is at most a number if and only if it is at
+    most the greatest float32 that is not above it."""
     rows: list[tuple[int, float, int, int, float]] = []
 
     def add(node: dict[str, Any]) -> int:
@@ -209,7 +209,7 @@ def forest_of(booster: Any) -> Forest:
 
     roots = [add(tree["tree_structure"]) for tree in booster.dump_model()["tree_info"]]
     arrays = [np.array(column, dtype) for column, dtype in zip(zip(*rows, strict=True), TYPES, strict=False)]
-    return (*arrays, np.array(roots, TYPES[-1]))
+    return Forest(*[*arrays, np.array(roots, TYPES[-1])])
 
 
 def rounded_down(value: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,7 @@ class Booster:
 
 
 def test_a_booster_becomes_arrays() -> None:
-    feature, threshold, left, right, value, roots = forest_of(Booster())
+    feature, threshold, left, right, value, roots = astuple(forest_of(Booster()))
     assert feature.tolist() == [3, -1, 7, -1, -1] * 2 and roots.tolist() == [0, 5]
     assert left[:3].tolist() == [1, 0, 3] and right[:3].tolist() == [2, 0, 4] and right[5] == 7
     assert value.tolist() == [0, -0.5, 0, -0.5, -0.5] * 2

@@ -49,6 +49,8 @@ class Shown(NamedTuple):
 
 FIGURES = (
     Shown("WARC to shards", "datatrove, same extractor", "pipeline", "web pipeline over datatrove's"),
+    Shown("a page to its main text, trained extractor", "trafilatura", "extraction",
+          "trained extractor over trafilatura", "{:.0f}x"),
     Shown("boundary scan and read", "FastWARC, one pass, nothing counted", "containers",
           "pages.warc.gz: scan + read costs, times FastWARC", "**{:.1f}x slower**"),
     Shown("Gopher quality and repetition, C4, FineWeb, every verdict and reason equal", "datatrove", "gopher",

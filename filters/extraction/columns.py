@@ -118,12 +118,14 @@ CONTEXT = 17
 WORD_WIDTH, PHRASE_WIDTH = 5, 6
 """Of the automata of words in attributes and of phrases: the binary logarithm of how many classes a state's row has."""
 LANES = 64
-"""Blocks that a question of a forest is asked about at a time; a table of features has columns for a multiple."""
+"""Blocks that a question of a forest is asked about at a time: a loop of so many is vectorized, one of 32 unrolled."""
 DE_BRUIJN = 0x077CB531
 """Times a single bit, it has another number in bits 27 to 31 for each of the 32 (Leiserson, Prokop, Randall 1998)."""
+SPARE = 16
+"""Columns of a table of features that nobody uses: one line of a cache, so that the rows of one block do not all fall
+into the same few sets of it."""
 
 
 def width_of(blocks: int) -> int:
-    """Columns of a table of features: up to a multiple of LANES, and one line of a cache more, so that the rows of one
-    block do not all fall into the same few sets of it."""
-    return -(-blocks // LANES) * LANES + 16
+    """Columns of a table of features: a multiple of LANES, and SPARE."""
+    return -(-blocks // LANES) * LANES + SPARE

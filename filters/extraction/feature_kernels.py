@@ -161,9 +161,9 @@ def neighbour_features(blocks: Any, table: Any) -> None:
         chars, links, stops = chars + blocks[at, c.CHARS], links + blocks[at, c.LINK_CHARS], stops + blocks[at, c.STOPS]
         sums[0, at + 1], sums[1, at + 1], sums[2, at + 1] = chars, links, stops
     for at in range(count):
-        first, last = Place(max(0, at - 4)), Place(min(count, at + 5))
+        nearest, behind = Place(max(0, at - 4)), Place(min(count, at + 5))
         for row in range(3):
-            table[118 + row, Place(at)] = sums[row, last] - sums[row, first]
+            table[118 + row, Place(at)] = sums[row, behind] - sums[row, nearest]
     divide(table, 119, 118, count)
 
 

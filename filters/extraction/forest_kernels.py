@@ -92,7 +92,7 @@ def grow(table: Any, forest: Any, chances: Any) -> None:
         left = settle(blocks, stays, count, sums, chances, last == n_trees)
         if groups(left) == groups(count):
             continue
-        moved = np.empty((table.shape[0], groups(left) * c.LANES + 16), np.float32)
+        moved = np.empty((table.shape[0], groups(left) * c.LANES + c.SPARE), np.float32)
         for row in range(len(moved)):
             for place in range(left):
                 moved[row, place] = table[row, Place(stays[place])]

@@ -137,8 +137,8 @@ def segment(
     bytes of text).
 
     page: in UTF-8, uint8 [bytes] and the same as int64 [bytes // 8]. looks: properties and ancestors of tags. tables:
-    phrases, stop words, entities. shows_hidden: 1: nothing is taken for hidden. `run` is int64 [RUN_COLUMNS], zeros; its
-    STEPS count what was done. scratch: the stack, int64 [MAX_DEPTH, STACK_COLUMNS]; how often each tag is open, and
+    phrases, stop words, entities. shows_hidden: 1: nothing is taken for hidden. `run` is int64 [RUN_COLUMNS], zeros;
+    its STEPS count what was done. scratch: the stack, int64 [MAX_DEPTH, STACK_COLUMNS]; how often each tag is open, and
     whether its end was looked for in vain, zeros [tags].
 
     long: the loop over tags, whose state lives in registers.

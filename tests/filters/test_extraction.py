@@ -245,7 +245,7 @@ def test_tables_know_every_word() -> None:
     for group, words in enumerate(vocabulary.ATTRIBUTE_WORDS):
         for word in words.split():
             state, separator = 0, 26
-            for letter in (separator, *(known.attributes.classes[list(word.encode())])):
+            for letter in (separator, *known.attributes.classes[list(word.encode())].tolist()):
                 state = int(known.attributes.after[state + letter])
             row = (state - known.attributes.marked) >> c.WORD_WIDTH
             assert row >= 0 and known.attributes.groups[row] >> group & 1, word
@@ -393,7 +393,7 @@ def forest(*trees: tuple[int, float, float, float]) -> model.Forest:
 def of_nodes(rows: list[tuple[int, float, int, int, float]], roots: Iterable[int]) -> model.Forest:
     """rows: (feature, threshold, left, right, value) of each node."""
     columns = [np.array(column, kind) for column, kind in zip(zip(*rows, strict=True), model.TYPES, strict=False)]
-    return model.Forest(*columns, np.array(list(roots), np.int32))
+    return model.Forest(*[*columns, np.array(list(roots), np.int32)])
 
 
 def grow_tree(rows: list[tuple[int, float, int, int, float]], draw: random.Random, leaves: int) -> int:
