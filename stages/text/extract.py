@@ -218,8 +218,9 @@ class ExtractWanted(Extract):
 
     def identity(self) -> tuple[StageId, ...]:
         plain = Extract(**{item.name: getattr(self, item.name) for item in fields(Extract)})
-        # Of the filter, what decides here: not its score.
-        wanted = {"keep": sorted(set(self.language.keep)), "model_sha256": self.language.model_digest()}
+        # Of the filter, what decides here: not the score that it asks for.
+        wanted = {name: value for name, value in self.language.config().items() if not name.startswith("min_score")}
+        wanted["keep"] = sorted(set(self.language.keep))
         return (*plain.identity(), StageId(name="language_first", version=LANGUAGE_FIRST_VERSION, config=wanted))
 
     def unwanted(self, payload: bytes, page: Decoded) -> str | None:

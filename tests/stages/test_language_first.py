@@ -143,11 +143,13 @@ def test_what_the_stage_is() -> None:
     assert read.name == "extract" and read.config["language_first"] == dataclasses.asdict(LanguageFirst())
     assert set(read.config) == {*plain.identity()[0].config, "language_first"}
     assert wanted.name == "language_first" and wanted.config["keep"] == ["en"]
+    assert set(wanted.config) == {"keep", "model_sha256"}
 
     def of(**filters: object) -> ReadStage:
         return ExtractWanted.of(Extract(language_first=LanguageFirst()), LanguageFilter(**filters))  # type: ignore[arg-type]
 
-    assert of(min_score=0.9).identity() == first.identity(), "its score decides behind the extraction alone"
+    for score in (0.9, "by_language", None):
+        assert of(min_score=score).identity() == first.identity(), "its score decides behind the extraction alone"
     assert of(keep=("en", "de")).identity() == of(keep=("de", "en", "de")).identity() != first.identity()
 
 
