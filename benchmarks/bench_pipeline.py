@@ -3,107 +3,41 @@
 Ours end to end in this process (`run_pipeline`, no Ray), from an empty lake to a commit, with what datatrove does not
 do: the boundary scan, exact duplicates, a ledger with one fate a record, fsync. Datatrove's is
 benchmarks/datatrove_web.py, with its extractor in its usual child process, and (`inline`) without that child, which
-flatters it. Memos start empty.
+flatters it; ours also with `language_first`. Memos start empty.
 Near duplicates are left out on both sides (benchmarks/bench_dedup.py). Equal work: both keep the same texts up to exact
 duplicates, except where the language filters differ by design (the label of five windows over the text, against the
-score of English in the whole text); every difference has to be that.
+score of English in the whole text); every difference has to be that. With `language_first` exactly the same is kept as
+without. datatrove with its default extractor, trafilatura, and ours with the trained one have texts of their own: there
+the pages that are read are the same, and how many are kept stands side by side.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from datatrove.utils.text import split_into_parts
 
-from benchmarks.datatrove_web import EXTRACT, keeps, run_datatrove
-from benchmarks.harness import Arm, Differ, Report, Row, Times, contest, cpu_seconds, figure
+from benchmarks.datatrove_web import EXTRACT, InlineResiliparse, Resiliparse, default_extractor, keeps, run_datatrove
+from benchmarks.gristmill_web import Outcome, run_gristmill
+from benchmarks.harness import Arm, Differ, Report, Row, Times, contest, figure, require_equal
 from benchmarks.material import crawls
 from gristmill.filters.text import words
 from gristmill.lake.accounts.identity import url_hash
-from gristmill.lake.accounts.receipt import Receipt
-from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import read_table, scratch
-from gristmill.lake.store.opening import open_store
-from gristmill.lake.versions.manifest import Manifest
-from gristmill.pipelines.frame.run import run_pipeline
-from gristmill.pipelines.web import WebConfig
+from gristmill.lake.store.objects import scratch
 from gristmill.stages.containers import ReadConfig, Record, read, scan
-from gristmill.stages.core.work import Work
-from gristmill.stages.run.runner import Runner
 from gristmill.stages.text.charset import decode
+from gristmill.stages.text.extract import UNWANTED
 from gristmill.stages.text.html import page_text
 
-OURS, THEIRS, INLINE = "gristmill", "datatrove", "datatrove inline"
+OURS, FIRST = "gristmill", "gristmill, language first"
+TRAINED, TRAINED_FIRST = "gristmill, trained", "gristmill, trained, language first"
+THEIRS, INLINE, DEFAULT = "datatrove", "datatrove inline", "datatrove, its default extractor"
 ACCOUNTING = ("scan", "exact", "ledger", "commit and the rest")
-
-
-class Stopwatch(Runner):
-    """A runner that notes the CPU time of each stage."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.cpu: dict[str, float] = {}
-
-    def map(self, title: str, works: Any) -> list[Receipt]:
-        started = cpu_seconds()
-        todo: list[Work] = list(works)
-        receipts = super().map(title, todo)
-        self.cpu[title] = self.cpu.get(title, 0.0) + cpu_seconds() - started
-        return receipts
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A committed run. What it holds is read when asked for, which nobody times. URLs go by their hash."""
-
-    crawl: Path
-    manifest: Manifest
-    store: Store
-    cpu: dict[str, float]
-
-    @cached_property
-    def ledger(self) -> list[dict[str, Any]]:
-        """Its rows."""
-        return [row for ref in self.manifest.ledgers for row in read_table(self.store, ref).to_pylist()]
-
-    @cached_property
-    def passed(self) -> Counter[str]:
-        """What passed all filters, exact duplicates too."""
-        return Counter(row["id"][:16] for row in self.ledger if row["fate"] == "kept" or row["stage"] == "exact")
-
-    @cached_property
-    def duplicates(self) -> int:
-        """How many exact duplicates were dropped."""
-        return sum(row["stage"] == "exact" for row in self.ledger)
-
-    @cached_property
-    def reasons(self) -> dict[str, str]:
-        """Why a record was dropped, with what the ledger says it had."""
-        lost = [row for row in self.ledger if row["reason"]]
-        return {row["id"][:16]: " ".join(filter(None, (row["reason"], row["value"]))) for row in lost}
-
-    @cached_property
-    def texts(self) -> dict[str, str]:
-        """Hash of a URL -> the text in the shards."""
-        shards = [read_table(self.store, ref, ["url", "text"]) for ref in self.manifest.shards]
-        return {url_hash(row["url"]): row["text"] for shard in shards for row in shard.to_pylist()}
-
-
-def run_gristmill(crawl: Path, folder: Path) -> Outcome:
-    """Our pipeline on one WARC file, in a new lake below `folder`."""
-    store = open_store(str(folder / "lake"))
-    runner = Stopwatch(store, workers=0)
-    started = cpu_seconds()
-    config = WebConfig.model_validate({"recipe": {"inputs": [str(crawl)], "minhash": None}, "run": {"workers": 0}})
-    manifest = run_pipeline(config, store, runner).manifest
-    rest = cpu_seconds() - started - sum(runner.cpu.values())
-    return Outcome(crawl, manifest, store, {**runner.cpu, "commit and the rest": rest})
 
 
 ALLOWED = ("language.unwanted", "language.low_score", "read.truncated")
@@ -112,7 +46,7 @@ ALLOWED = ("language.unwanted", "language.low_score", "read.truncated")
 
 def differences(outcome: Outcome, reference: Any) -> dict[str, str]:
     """Hash of each URL that the two do not keep alike, and why; raises Differ for what is not allowed to differ."""
-    kept = Counter(url_hash(url) for url, _ in reference.kept)
+    kept = kept_by(reference)
     reasons: dict[str, str] = {}
     for url, text in reference.kept:
         page = url_hash(url)
@@ -151,9 +85,23 @@ def _open_at(path: Path, offset: int) -> BinaryIO:
 
 def check(outcomes: Mapping[str, Any]) -> None:
     """Raises Differ for a difference that is not allowed."""
-    differences(outcomes[OURS], outcomes[THEIRS])
+    plain, first, trained, default = (outcomes[name] for name in (OURS, FIRST, TRAINED, DEFAULT))
+    differences(plain, outcomes[THEIRS])
     if outcomes[INLINE].kept != outcomes[THEIRS].kept:
         raise Differ("pipeline: datatrove with and without its child process keeps different texts")
+    for before, without in ((first, plain), (outcomes[TRAINED_FIRST], trained)):
+        require_equal(
+            "texts with and without language first", sorted(before.texts.items()), sorted(without.texts.items())
+        )
+    if trained.read != plain.read or trained.read.total() != default.read:
+        raise Differ(f"pipeline: {trained.read.total()} pages come to our extractor, {default.read} to datatrove's")
+    if unread := kept_by(default) - trained.read:
+        raise Differ(f"pipeline: datatrove with trafilatura keeps {unread}, which ours has not read")
+
+
+def kept_by(reference: Any) -> Counter[str]:
+    """The pages that datatrove keeps, by the hash of their URL."""
+    return Counter(url_hash(url) for url, _ in reference.kept)
 
 
 def forget() -> None:
@@ -172,63 +120,83 @@ def arms(crawl: Path, folder: Path) -> dict[str, Arm]:
         place.mkdir()
         return run(crawl, place, **options)
 
+    first: dict[str, Any] = {"language_first": {}}
+    trained = {"html": {"method": "trained"}}
     return {
         OURS: Arm(partial(fresh, run_gristmill), forget),
-        THEIRS: Arm(partial(fresh, run_datatrove, sandbox=True), forget),
-        INLINE: Arm(partial(fresh, run_datatrove, sandbox=False), forget),
+        FIRST: Arm(partial(fresh, run_gristmill, **first), forget),
+        THEIRS: Arm(partial(fresh, run_datatrove, extractor=Resiliparse()), forget),
+        INLINE: Arm(partial(fresh, run_datatrove, extractor=InlineResiliparse()), forget),
+        TRAINED: Arm(partial(fresh, run_gristmill, **trained), forget),
+        TRAINED_FIRST: Arm(partial(fresh, run_gristmill, **first, **trained), forget),
+        DEFAULT: Arm(partial(fresh, run_datatrove, extractor=default_extractor()), forget),
     }
 
 
 def run(tiny: bool) -> Report:
     """The report; `tiny` on a generated crawl."""
     rounds = 1 if tiny else 5
-    splits: list[dict[str, float]] = []
+    splits: dict[str, list[Mapping[str, float]]] = {name: [] for name in (OURS, FIRST, TRAINED, TRAINED_FIRST)}
 
     def noted(outcomes: Mapping[str, Any]) -> None:
         check(outcomes)
-        splits.append(outcomes[OURS].cpu)
+        for name, parts in splits.items():
+            parts.append(outcomes[name].cpu)
 
     with crawls(tiny) as crawl_files, scratch() as folder:
         crawl = crawl_files.paths[0]
         times = contest(arms(crawl, folder), rounds, noted)
-        return report(crawl_files.named(crawl), times, splits[1:])
+        return report(crawl_files.named(crawl), times, {name: parts[1:] for name, parts in splits.items()})
 
 
-def report(data: str, times: Times, splits: Sequence[dict[str, float]]) -> Report:
-    """The figures."""
-    outcome: Outcome = times.outcomes[OURS]
-    reference = times.outcomes[THEIRS]
+def report(data: str, times: Times, splits: Mapping[str, Sequence[Mapping[str, float]]]) -> Report:
+    """The figures. `splits`: CPU seconds by stage, of each of our arms and round."""
+    outcome, reference, default = times.outcomes[OURS], times.outcomes[THEIRS], times.outcomes[DEFAULT]
     differ = differences(outcome, reference)
-    total = outcome.passed.total()
+    by_default, by_trained = kept_by(default), times.outcomes[TRAINED].passed
     same = (
         f"the texts kept, {len(reference.kept)} of datatrove; {len(differ)} differ, each for a reason that is allowed"
     )
-    shares = [100 * sum(split[name] for name in ACCOUNTING) / sum(split.values()) for split in splits]
-    stages = {name: figure([split[name] for split in splits]).median for name in splits[0]}
+    read = (
+        f"the {default.read} pages that are read; of two extractors the texts are not: kept {by_trained.total()} by"
+        f" ours, {by_default.total()} by datatrove, {(by_trained & by_default).total()} of them by both"
+    )
+    shares = [100 * sum(split[name] for name in ACCOUNTING) / sum(split.values()) for split in splits[OURS]]
+    stages = {
+        arm: {name: figure([s[name] for s in parts]).median for name in parts[0]} for arm, parts in splits.items()
+    }
     return Report(
         name="pipeline",
         data=data,
-        rounds=len(splits),
+        rounds=len(shares),
         rows=(
             Row("web pipeline over datatrove's", times.ratio(THEIRS, OURS), "x", same),
             Row("web pipeline over datatrove's, no child process", times.ratio(INLINE, OURS), "x", same),
+            Row("with language first over datatrove's", times.ratio(THEIRS, FIRST), "x", same),
+            Row("with language first over datatrove's, no child process", times.ratio(INLINE, FIRST), "x", same),
+            Row("with language first over without", times.ratio(OURS, FIRST), "x", "every text kept"),
+            Row("trained over datatrove's with trafilatura", times.ratio(DEFAULT, TRAINED), "x", read),
+            Row("trained, language first, over the same", times.ratio(DEFAULT, TRAINED_FIRST), "x", read),
             Row("of ours: scan, exact, ledger, commit", figure(shares), "%", "nothing: datatrove has none"),
         ),
         notes=(
-            f"ours passes {total} of {outcome.manifest.received.count} records, of which {outcome.duplicates} are exact"
-            f" duplicates; datatrove keeps {len(reference.kept)}; differences: {_counted(differ.values())}",
-            "CPU seconds of ours by stage: " + _split(stages),
+            f"ours passes {outcome.passed.total()} of {outcome.manifest.received.count} records, of which"
+            f" {outcome.duplicates} are exact duplicates; datatrove keeps {len(reference.kept)}; differences:"
+            f" {_counted(differ.values())}",
+            *(f"CPU seconds of {arm} by stage: {_split(seconds)}" for arm, seconds in stages.items()),
             "wall seconds of datatrove by block, its own count: " + _split(reference.seconds),
+            "the same with trafilatura: " + _split(default.seconds),
         ),
         details={
             "records": outcome.manifest.received.count,
-            "passed": total,
+            "passed": outcome.passed.total(),
             "duplicates": outcome.duplicates,
             "datatrove_kept": len(reference.kept),
             "differences": differ,
+            "before_extraction": sum(row["reason"] == UNWANTED for row in times.outcomes[FIRST].ledger),
             "cpu_seconds": {name: times.seconds(name).median for name in times.cpu},
             "stages": stages,
-            "datatrove_blocks": reference.seconds,
+            "datatrove_blocks": {THEIRS: reference.seconds, DEFAULT: default.seconds},
         },
     )
 

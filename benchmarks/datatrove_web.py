@@ -2,9 +2,9 @@
 
 Its own blocks and executor: reader, extractor, LanguageFilter, GopherQualityFilter, ParquetWriter. Two are lent by us.
 The reader is FastWARC's (datatrove's WarcReader wants warcio, cchardet and libmagic, is slower, and decodes pages in
-another way, so that texts could not be compared), and the extractor calls resiliparse with our settings. Language ID
-takes the installed model (lid.176.ftz, that of ours) where datatrove would download the large one. Exact duplicates are
-a pipeline of their own in datatrove, and are left out.
+another way, so that texts could not be compared), and the extractor calls resiliparse with our settings, unless it is
+datatrove's default, trafilatura. Language ID takes the installed model (lid.176.ftz, ours too) where datatrove would
+download the large one. Exact duplicates are a pipeline of their own in datatrove, and are left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.extractors import Trafilatura
 from datatrove.pipeline.extractors.base import BaseExtractor
 from datatrove.pipeline.filters import GopherQualityFilter, LanguageFilter
 from datatrove.pipeline.readers.base import BaseDiskReader
@@ -34,6 +35,9 @@ from gristmill.stages.text.extract import HEAD_BYTES
 from gristmill.stages.text.html import ExtractConfig, is_html, page_text
 
 EXTRACT = ExtractConfig()
+PATIENCE = 60
+"""Seconds that an extractor has for a page. datatrove's default is 1, by the clock: what is kept would depend on the
+machine's load."""
 
 
 class FastWarcReader(BaseDiskReader):
@@ -72,7 +76,7 @@ class Resiliparse(BaseExtractor):
     name = "resiliparse"
 
     def __init__(self) -> None:
-        super().__init__(timeout=60)
+        super().__init__(timeout=PATIENCE)
 
     def extract(self, text: str) -> str:
         """The main text of a page."""
@@ -94,6 +98,12 @@ class InlineResiliparse(Resiliparse):
 @lru_cache(maxsize=1)
 def _language_model() -> Any:
     return open_model(lid.find_model())
+
+
+def default_extractor() -> BaseExtractor:
+    """datatrove's, trafilatura as datatrove sets it."""
+    extractor: BaseExtractor = Trafilatura(timeout=PATIENCE)
+    return extractor
 
 
 class InstalledModel(FT176LID):
@@ -118,10 +128,11 @@ class InstalledLanguageFilter(LanguageFilter):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seconds`: wall time of each block by datatrove's own count."""
+    """`seconds`: wall time of each block by datatrove's own count; `read`: pages that came to the extractor."""
 
     folder: Path
     seconds: dict[str, float]
+    read: int
 
     @cached_property
     def kept(self) -> list[tuple[str, str]]:
@@ -138,11 +149,11 @@ class Outcome:
         return [row for file in sorted(self.folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
 
-def run_datatrove(crawl: Path, folder: Path, *, sandbox: bool) -> Outcome:
+def run_datatrove(crawl: Path, folder: Path, extractor: BaseExtractor) -> Outcome:
     """Runs the pipeline on one WARC file; `folder` is empty."""
     blocks = [
         FastWarcReader(str(crawl.parent), glob_pattern=crawl.name),
-        Resiliparse() if sandbox else InlineResiliparse(),
+        extractor,
         InstalledLanguageFilter(),
         GopherQualityFilter(),
         ParquetWriter(str(folder / "out"), compression="zstd"),
@@ -151,7 +162,7 @@ def run_datatrove(crawl: Path, folder: Path, *, sandbox: bool) -> Outcome:
     with contextlib.redirect_stderr(io.StringIO()):  # its log
         stats = executor.run()
     seconds = {type(block).__name__: timed.time_stats.total for block, timed in zip(blocks, stats.stats, strict=True)}
-    return Outcome(folder / "out", seconds)
+    return Outcome(folder / "out", seconds, read=stats.stats[0].stats["documents"].total)
 
 
 def keeps(text: str) -> bool:

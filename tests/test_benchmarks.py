@@ -148,7 +148,7 @@ def test_bytes_are_counted_at_the_store(tmp_path: Path) -> None:
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("pipelines")
     with crawls(tiny=True) as crawl:
-        reference = bench_pipeline.run_datatrove(crawl.paths[0], folder, sandbox=False)
+        reference = bench_pipeline.run_datatrove(crawl.paths[0], folder, bench_pipeline.InlineResiliparse())
         yield {"ours": bench_pipeline.run_gristmill(crawl.paths[0], folder), "theirs": reference}
 
 

@@ -1,8 +1,9 @@
 """Language first: what language a page is in, told from the text between its tags before any of it is extracted.
 
-Of most crawls most pages are in languages that a recipe does not keep, and extraction is the dearest step. So a page
-is dropped here if it has enough prose, its label is none of those wanted, and no window over its prose, nor over all of
-its text, has a wanted language to speak of. What is in doubt is extracted, and judged by the language filter behind it.
+Of most crawls most pages are in languages that a recipe does not keep, and extraction is the dearest step. A page is
+dropped here if it has enough prose, and windows over its prose and over all of its text have a label that is none of
+those wanted, and none of them a wanted language to speak of. What is in doubt is extracted, and judged by the language
+filter behind it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ CHARACTER_BYTES = 4
 
 @dataclass(frozen=True)
 class LanguageFirst:
-    """When a page is surely in a language that is not wanted: `min_bytes` of prose (UTF-8), whose label has at least
-    `min_score`, and wanted languages that together have less than `max_wanted` in every window. What is wanted says the
-    language filter."""
+    """When a page is surely in a language that is not wanted: `min_bytes` of prose (UTF-8), a label of the windows over
+    prose and text that has at least `min_score`, and wanted languages that together have less than `max_wanted` in
+    every window. What is wanted says the language filter."""
 
     min_bytes: int = 500
     min_score: float = 0.5
@@ -46,13 +47,13 @@ def unwanted(page: bytes, rules: LanguageFirst, language: LanguageFilter) -> str
     shown = shown_text(page)
     if len(shown.prose) < rules.min_bytes:
         return None
-    prose = language.glance(windows(shown.prose))
-    if prose.language is None or prose.language in language.keep or prose.score < rules.min_score:
-        return None
     # The main text may be short pieces, and the prose a footer's: so all text is looked at as well.
-    if prose.wanted >= rules.max_wanted or language.glance(windows(shown.text)).wanted >= rules.max_wanted:
+    glance = language.glance([*windows(shown.prose), *windows(shown.text)])
+    if glance.language is None or glance.language in language.keep:
         return None
-    return f"{prose.language} {prose.score:.2f}"
+    if glance.score < rules.min_score or glance.wanted >= rules.max_wanted:
+        return None
+    return f"{glance.language} {glance.score:.2f}"
 
 
 def windows(text: bytes) -> list[str]:

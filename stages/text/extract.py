@@ -223,7 +223,7 @@ class ExtractWanted(Extract):
 
     def identity(self) -> tuple[StageId, ...]:
         plain = Extract(**{item.name: getattr(self, item.name) for item in fields(Extract)})
-        # Of the filter, what decides here: not its score.
+        # Of the filter, what decides here: not the score that it asks for.
         wanted = {"keep": sorted(set(self.language.keep)), **self.language.asked()}
         return (*plain.identity(), StageId(name="language_first", version=LANGUAGE_FIRST_VERSION, config=wanted))
 

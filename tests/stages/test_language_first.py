@@ -126,6 +126,13 @@ def test_no_extractor_is_asked_for_it(method: str, monkeypatch: pytest.MonkeyPat
     )  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("charset", ["latin-1", "utf-16", "utf-8-sig"])
+def test_in_whatever_charset_a_page_is(charset: str) -> None:
+    page = read_record(record(http(f"<html>{paragraphs(GERMAN)}".encode(charset))))
+    (label, score), expected = (stage().judge(page).value or "").split(), label_of(paragraphs(GERMAN)) or ""
+    assert label == "de" and float(score) == pytest.approx(float(expected.split()[1]), abs=0.01)
+
+
 def test_texts_are_left_to_the_filter() -> None:
     conversion = record(GERMAN.encode() * 9, kind="conversion", content_type="text/plain")
     assert stage().judge(read_record(conversion)) == Text(GERMAN * 9)
@@ -143,11 +150,13 @@ def test_what_the_stage_is() -> None:
     assert read.name == "extract" and read.config["language_first"] == dataclasses.asdict(LanguageFirst())
     assert set(read.config) == {*plain.identity()[0].config, "language_first"}
     assert wanted.name == "language_first" and wanted.config["keep"] == ["en"]
+    assert set(wanted.config) == {"keep", "model_sha256"}
 
     def of(**filters: object) -> ReadStage:
         return ExtractWanted.of(Extract(language_first=LanguageFirst()), LanguageFilter(**filters))  # type: ignore[arg-type]
 
-    assert of(min_score=0.9).identity() == first.identity(), "its score decides behind the extraction alone"
+    for score in (0.9, "by_language", None):
+        assert of(min_score=score).identity() == first.identity(), "its score decides behind the extraction alone"
     assert of(keep=("en", "de")).identity() == of(keep=("de", "en", "de")).identity() != first.identity()
 
 
