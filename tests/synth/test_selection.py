@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
@@ -132,3 +133,35 @@ def test_a_group_that_selection_thins_out_is_named_and_chance_is_not():
     assert hard.difference[0] == pytest.approx(-0.6) and hard.difference[2] < 0
     few = [({"domain": name}, Counts(4, 2, int(i == 0))) for i, name in enumerate("xxyy")]
     assert not any(row.thinned for row in thinning(few)), "four problems say nothing"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_judged_and_selected_every_figure_of_it_is_finite(seed):
+    """Problems without a question, without samples, of which nothing or all is accepted, nothing or all selected."""
+    rng = random.Random(seed)
+    problems = {
+        str(number): groups_of(rng.choice(["", "She has 3."]), "", rng.choice(["", "de"]), rng.choice(["", "easy"]), {})
+        for number in range(rng.randrange(5))
+    }
+    samples = [
+        Candidate(f"{problem}.{n}", problem, rng.choice([A, A, "undecided"]), None, rng.choice(["", "a", "b"]), groups)
+        for problem, groups in problems.items()
+        for n in range(rng.randrange(4))
+    ]
+    balance = rng.choice([None, Balance(), Balance("language"), Balance(shares={"easy": 1.0, "": 0.0})])
+    reasons, costs = select(samples, Selection(2, balance))
+    counts = {problem: [sample for sample in samples if sample.problem == problem] for problem in problems}
+    rows = thinning(
+        (
+            groups,
+            Counts(len(own), sum(each.verdict == A for each in own), sum(reasons[each.id] is None for each in own)),
+        )
+        for groups, own in zip(problems.values(), counts.values(), strict=True)
+    )
+    figures = [number for row in (*rows, *costs) for value in vars(row).values() for number in _numbers(value)]
+    assert all(math.isfinite(number) for number in figures) and bool(rows) == bool(problems)
+    assert reasons.keys() == {sample.id for sample in samples}
+
+
+def _numbers(value: object) -> list[float]:
+    return [each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, int | float)]
