@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.fast_text import open_model
 from gristmill.filters.classify import learn
@@ -34,6 +35,39 @@ if quantise:
     model.quantize(**quantise)
 model.save_model(path)
 """
+
+
+QUANTISED = json.dumps({"qnorm": True, "dsub": 2})
+PRUNED = json.dumps({"cutoff": 1000, "qnorm": True, "dsub": 2})
+KINDS: dict[str, dict[str, Any]] = {
+    f"{loss}, {name}": {"loss": loss, **extra}
+    for loss in ("hs", "softmax", "ova", "ns")
+    for name, extra in (
+        ("characters", {"minn": 2, "maxn": 4}),
+        ("single characters", {"minn": 1, "maxn": 3, "wordNgrams": 2}),
+        ("words", {"wordNgrams": 2}),
+    )
+}
+KINDS |= {
+    "words alone": {"loss": "softmax", "wordNgrams": 1, "dim": 2000},  # as large as fresh memory is
+    "rare words": {"loss": "softmax", "minCount": 30, "minn": 3, "maxn": 5},
+    "wide": {"loss": "softmax", "dim": 48, "minn": 2, "maxn": 5, "wordNgrams": 3},
+    "quantised": {"loss": "softmax", "wordNgrams": 2, "dim": 3, "quantise": QUANTISED},
+    "pruned": {"loss": "hs", "minn": 2, "maxn": 4, "quantise": PRUNED},
+    "pruned words": {"loss": "softmax", "wordNgrams": 2, "quantise": PRUNED},
+    "quantised labels": {
+        "loss": "hs",
+        "labels": 300,
+        "dim": 256,  # a matrix large enough for fresh memory
+        "quantise": json.dumps({"qnorm": False, "qout": True, "dsub": 2}),
+    },
+}
+"""Settings of small models of every kind, by what is special of them."""
+
+
+def raw(lines: Sequence[bytes | str]) -> pa.LargeStringArray:
+    """Lines as Arrow has them, whatever their bytes."""
+    return pa.array(lines, pa.large_binary()).view(pa.large_string())
 
 
 def many(labels: int) -> list[tuple[str, str]]:
