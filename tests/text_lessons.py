@@ -68,14 +68,14 @@ class Size:
 @dataclass(frozen=True)
 class Bits:
     """What a model needs of held-out documents, in the order of the data. `nats`, `sizes`: float64 [documents], of each
-    the nats and the UTF-8 bytes; `sources`: the version of each."""
+    the nats and the UTF-8 bytes; `sources`: the dataset of each."""
 
     nats: np.ndarray
     sizes: np.ndarray
     sources: tuple[str, ...]
 
     def of(self, source: str) -> Bits:
-        """Those of one version."""
+        """Those of one dataset."""
         places = np.array([name == source for name in self.sources], bool)
         return Bits(self.nats[places], self.sizes[places], (source,) * int(places.sum()))
 
