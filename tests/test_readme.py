@@ -49,6 +49,10 @@ class Shown(NamedTuple):
 
 FIGURES = (
     Shown("WARC to shards", "datatrove, same extractor", "pipeline", "web pipeline over datatrove's"),
+    Shown("the same, languages told before the extraction", "datatrove, same extractor", "pipeline",
+          "with language first over datatrove's"),
+    Shown("the same, trained extractor", "datatrove, its default extractor", "pipeline",
+          "trained over datatrove's with trafilatura"),
     Shown("boundary scan and read", "FastWARC, one pass, nothing counted", "containers",
           "pages.warc.gz: scan + read costs, times FastWARC", "**{:.1f}x slower**"),
     Shown("Gopher quality and repetition, C4, FineWeb, every verdict and reason equal", "datatrove", "gopher",
