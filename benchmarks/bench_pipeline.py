@@ -14,7 +14,7 @@ the pages that are read are the same, and how many are kept stands side by side.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -153,14 +153,6 @@ def report(data: str, times: Times, splits: Mapping[str, Sequence[Mapping[str, f
     """The figures. `splits`: CPU seconds by stage, of each of our arms and round."""
     outcome, reference, default = times.outcomes[OURS], times.outcomes[THEIRS], times.outcomes[DEFAULT]
     differ = differences(outcome, reference)
-    by_default, by_trained = kept_by(default), times.outcomes[TRAINED].passed
-    same = (
-        f"the texts kept, {len(reference.kept)} of datatrove; {len(differ)} differ, each for a reason that is allowed"
-    )
-    read = (
-        f"the {default.read} pages that are read; of two extractors the texts are not: kept {by_trained.total()} by"
-        f" ours, {by_default.total()} by datatrove, {(by_trained & by_default).total()} of them by both"
-    )
     shares = [100 * sum(split[name] for name in ACCOUNTING) / sum(split.values()) for split in splits[OURS]]
     stages = {
         arm: {name: figure([s[name] for s in parts]).median for name in parts[0]} for arm, parts in splits.items()
@@ -170,13 +162,7 @@ def report(data: str, times: Times, splits: Mapping[str, Sequence[Mapping[str, f
         data=data,
         rounds=len(shares),
         rows=(
-            Row("web pipeline over datatrove's", times.ratio(THEIRS, OURS), "x", same),
-            Row("web pipeline over datatrove's, no child process", times.ratio(INLINE, OURS), "x", same),
-            Row("with language first over datatrove's", times.ratio(THEIRS, FIRST), "x", same),
-            Row("with language first over datatrove's, no child process", times.ratio(INLINE, FIRST), "x", same),
-            Row("with language first over without", times.ratio(OURS, FIRST), "x", "every text kept"),
-            Row("trained over datatrove's with trafilatura", times.ratio(DEFAULT, TRAINED), "x", read),
-            Row("trained, language first, over the same", times.ratio(DEFAULT, TRAINED_FIRST), "x", read),
+            *_ratios(times, len(differ)),
             Row("of ours: scan, exact, ledger, commit", figure(shares), "%", "nothing: datatrove has none"),
         ),
         notes=(
@@ -199,6 +185,24 @@ def report(data: str, times: Times, splits: Mapping[str, Sequence[Mapping[str, f
             "datatrove_blocks": {THEIRS: reference.seconds, DEFAULT: default.seconds},
         },
     )
+
+
+def _ratios(times: Times, differ: int) -> Iterator[Row]:
+    """How often our time goes into datatrove's. `differ`: pages that the two do not keep alike."""
+    reference, default = times.outcomes[THEIRS], times.outcomes[DEFAULT]
+    by_default, by_trained = kept_by(default), times.outcomes[TRAINED].passed
+    same = f"the texts kept, {len(reference.kept)} of datatrove; {differ} differ, each for a reason that is allowed"
+    read = (
+        f"the {default.read} pages that are read; of two extractors the texts are not: kept {by_trained.total()} by"
+        f" ours, {by_default.total()} by datatrove, {(by_trained & by_default).total()} of them by both"
+    )
+    yield Row("web pipeline over datatrove's", times.ratio(THEIRS, OURS), "x", same)
+    yield Row("web pipeline over datatrove's, no child process", times.ratio(INLINE, OURS), "x", same)
+    yield Row("with language first over datatrove's", times.ratio(THEIRS, FIRST), "x", same)
+    yield Row("with language first over datatrove's, no child process", times.ratio(INLINE, FIRST), "x", same)
+    yield Row("with language first over without", times.ratio(OURS, FIRST), "x", "every text kept")
+    yield Row("trained over datatrove's with trafilatura", times.ratio(DEFAULT, TRAINED), "x", read)
+    yield Row("trained, language first, over the same", times.ratio(DEFAULT, TRAINED_FIRST), "x", read)
 
 
 def _counted(reasons: Iterable[str]) -> str:

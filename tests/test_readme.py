@@ -49,6 +49,10 @@ class Shown(NamedTuple):
 
 FIGURES = (
     Shown("WARC to shards", "datatrove, same extractor", "pipeline", "web pipeline over datatrove's"),
+    Shown("the same, languages told before the extraction", "datatrove, same extractor", "pipeline",
+          "with language first over datatrove's"),
+    Shown("the same, trained extractor", "datatrove, its default extractor", "pipeline",
+          "trained over datatrove's with trafilatura"),
     Shown("a page to its main text, trained extractor", "trafilatura", "extraction",
           "trained extractor over trafilatura", "{:.0f}x"),
     Shown("boundary scan and read", "FastWARC, one pass, nothing counted", "containers",
