@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--config-settings editable_mode=compat -e .
-	$(BIN)/python -c "import gristmill.filters.extraction.extractor, gristmill.filters.pages.shown, gristmill.filters.signatures.minhash, gristmill.stages.near.union_find, gristmill.stages.clusters.settle; gristmill.filters.extraction.extractor.warm(); gristmill.filters.pages.shown.warm(); gristmill.filters.signatures.minhash.warm(); gristmill.stages.near.union_find.kernels(); gristmill.stages.clusters.settle.kernels()"
+	$(BIN)/python -m gristmill.orchestration.kernels
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -68,6 +68,11 @@ class FastTextModel:
         return labels, scores
 
 
+def warm() -> None:
+    """Compiles the kernel, if it is not in the cache."""
+    _kernel()
+
+
 @lru_cache(maxsize=1)
 def _kernel() -> Callable[..., None]:
     folder = Path(__file__).parent
