@@ -27,6 +27,7 @@ NAMES = (
     "extraction",
     "ledger",
     "pipeline",
+    "scale",
     "minhash",
     "dedup",
     "dedup_memory",
