@@ -1,4 +1,4 @@
-"""`python -m gristmill.orchestration.kernels`: compiles, once a machine, what every run of the web pipeline would compile.
+"""`python -m gristmill.orchestration.kernels`: compiles, once a machine, what every run of web would compile.
 
 A kernel takes seconds to compile and is then read from a cache (`filters.signatures.compiled`); without this the first
 run pays, and each of its workers beside the others.
