@@ -18,11 +18,9 @@ from benchmarks.harness import Arm, Report, Row, contest, figure, require_equal
 from benchmarks.material import SHARED, texts
 from gristmill.filters import language, lid
 from gristmill.filters.fast_text.file import LABEL_PREFIX
+from gristmill.filters.identify.base import LABELS
 from gristmill.filters.language import LanguageFilter
 from gristmill.filters.text.docs import Docs
-
-LABELS = 2
-"""Best labels of a line that the filter asks for."""
 
 
 def material(tiny: bool) -> tuple[str, list[str]]:

@@ -20,7 +20,6 @@ from gristmill.lake.store.objects import scratch
 from gristmill.lake.store.opening import open_store
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.web import WebConfig
-from gristmill.stages.run.runner import Runner
 from gristmill.synth.sample import write_sample
 
 TIMES = 10
@@ -45,12 +44,7 @@ def built(lake: Path, files: Path, runner: PoolRunner) -> str:
         "max_quarantine_rate": 0.2,
     }
     config = WebConfig.model_validate({"recipe": recipe})
-    return run_pipeline(config, store, like(runner, store)).manifest.content_digest
-
-
-def like(runner: PoolRunner, store: Any) -> Runner:
-    """The same workers over another store, noting their memory in the same place."""
-    return PoolRunner(store, runner.pool, runner.workers, runner.memory)
+    return run_pipeline(config, store, runner.over(store)).manifest.content_digest
 
 
 def memory_of(lake: Path, files: Path) -> Memory:

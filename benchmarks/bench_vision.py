@@ -39,7 +39,7 @@ from benchmarks.harness import (
     resident,
 )
 from benchmarks.material import SHARED
-from benchmarks.pool import Memory, PoolRunner, pool_runner
+from benchmarks.pool import pool_runner
 from gristmill.filters.image.look import look
 from gristmill.lake.store.objects import put_file, scratch
 from gristmill.lake.store.opening import open_store
@@ -178,8 +178,8 @@ def run(tiny: bool) -> Report:
         store = open_store(str(places.fresh()))
         with pool_runner(store, 1) as single, pool_runner(store, 2) as double:
             arms = {
-                "one worker": Arm(lambda: built(places.fresh(), folder, partial(like, single))),
-                "two workers": Arm(lambda: built(places.fresh(), folder, partial(like, double))),
+                "one worker": Arm(lambda: built(places.fresh(), folder, single.over)),
+                "two workers": Arm(lambda: built(places.fresh(), folder, double.over)),
             }
             times = contest(arms, rounds, alike("vision: versions"))
     peaks = memory(tiny)
@@ -205,8 +205,3 @@ def run(tiny: bool) -> Report:
         ),
         details={"cpu_seconds": {name: times.seconds(name).median for name in times.cpu}},
     )
-
-
-def like(runner: PoolRunner, store: Any) -> PoolRunner:
-    """The same workers over another store."""
-    return PoolRunner(store, runner.pool, runner.workers, Memory())

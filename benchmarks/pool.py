@@ -69,6 +69,10 @@ class PoolRunner(Runner):
         super().__init__(store, workers=workers)
         self.pool, self.memory = pool, memory
 
+    def over(self, store: Store) -> PoolRunner:
+        """The same workers over another store; memory and time are noted in the same place."""
+        return PoolRunner(store, self.pool, self.workers, self.memory)
+
     def map(self, title: str, works: Any) -> list[Receipt]:
         self.memory.stage, started = title, time.perf_counter()
         receipts = super().map(title, works)

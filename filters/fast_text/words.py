@@ -33,12 +33,12 @@ def word_hashes(words: Sequence[bytes]) -> np.ndarray:
     """FNV-1a of 32 bits of each word, uint32 [words]; bytes are signed numbers, as fastText reads them."""
     lengths = np.array([len(word) for word in words], np.int64)
     order = np.argsort(-lengths, kind="stable")
-    longest_first = lengths[order]
+    shortness = -lengths[order]  # made once: a word of a stranger's file may have as many bytes as there are words
     starts = (np.cumsum(lengths) - lengths)[order]
     signed = np.frombuffer(b"".join(words), np.int8).astype(np.int32).view(np.uint32)
     hashes = np.full(len(words), _BASIS, np.uint32)
     for place in range(int(lengths.max(initial=0))):
-        still = int(np.searchsorted(-longest_first, -place))  # words of more bytes than `place`
+        still = int(np.searchsorted(shortness, -place))  # words of more bytes than `place`
         hashes[:still] = (hashes[:still] ^ signed[starts[:still] + place]) * _PRIME
     result = np.empty_like(hashes)
     result[order] = hashes

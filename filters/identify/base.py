@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+LABELS = 2
+"""Best labels of a line that are asked for, and take part in the mean over windows."""
+
 
 class Identifier(Protocol):
     """Labels lines of text, without capitals and odd blanks, with languages, as `codes.py` has them."""

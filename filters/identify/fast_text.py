@@ -11,10 +11,8 @@ import pyarrow as pa
 from gristmill.filters import lid
 from gristmill.filters.fast_text.file import LABEL_PREFIX
 from gristmill.filters.fast_text.model import FastTextModel
+from gristmill.filters.identify.base import LABELS
 from gristmill.filters.identify.codes import short_code
-
-LABELS = 2
-"""Best labels of a line that are asked for."""
 
 
 class FastTextIdentifier:

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from gristmill.filters.identify.base import LABELS
 from gristmill.filters.identify.codes import short_code
 
-LABELS = 2
-"""Best labels of a line that are asked for."""
 _NO_LANGUAGE = frozenset({"un", "und", "zxx"})
 _ENDS_OF_PLANES = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 _UNREADABLE = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_ENDS_OF_PLANES}]")
