@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from gristmill.synth.sandbox import kernel
 from gristmill.synth.sandbox.program import NOBODY, Setting, close_all_but, limit_memory, start
+from gristmill.synth.sandbox.scratch import Shared
 
 _ID = 8
 """Bytes by which an answer is known as the one to a question."""
@@ -105,6 +106,7 @@ def give_up_rights(setting: Setting) -> None:
 def _serve(answers: socket.socket, setting: Setting) -> None:
     """The life of a nursery, until nobody is left who could ask."""
     close_all_but(answers.fileno(), setting.proc, *([setting.rules] if setting.rules >= 0 else []))
+    scratch = Shared(setting.limits.scratch) if setting.jail and setting.entry.spaces else None
     give_up_rights(setting)
     kernel.adopt_orphans()
     woken, wakes = os.pipe()  # by whatever child ends
@@ -120,16 +122,16 @@ def _serve(answers: socket.socket, setting: Setting) -> None:
         if answers.fileno() in ready:
             question = answers.recv(_LONGEST)
             if not question:
-                _ended(setting, program)
+                _ended(setting, program, scratch)
                 return
             asker = question[1:]
             if question == _START:
-                program = _started(answers, setting)
+                program = _started(answers, setting, scratch)
             elif question[:1] == _END:
-                _tell(answers, asker, _ended(setting, program))
+                _tell(answers, asker, _ended(setting, program, scratch))
                 program, asker = 0, b""
         if asker and (not program or _is_over(program)):
-            _tell(answers, asker, _ended(setting, program))
+            _tell(answers, asker, _ended(setting, program, scratch))
             program, asker = 0, b""
 
 
@@ -137,9 +139,9 @@ def _tell(answers: socket.socket, asker: bytes, end: End) -> None:
     answers.send(asker + _ENDED.pack(end.status, end.cpu_s))
 
 
-def _started(answers: socket.socket, setting: Setting) -> int:
+def _started(answers: socket.socket, setting: Setting, scratch: Shared | None) -> int:
     try:
-        program, calls = start(setting)
+        program, calls = start(setting, mounts=scratch is None or not scratch.clean)
     except OSError as error:
         answers.send(repr(error).encode()[:_LONGEST])
         return 0
@@ -152,7 +154,7 @@ def _is_over(program: int) -> bool:
     return os.waitid(os.P_PID, program, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
-def _ended(setting: Setting, program: int) -> End:
+def _ended(setting: Setting, program: int, scratch: Shared | None) -> End:
     """Kills and reaps a program; and, where it has no namespace that ends with it, all that it left, which is ours as
     soon as its parent ended. Nobody else reaps them, so a number that is known, or that /proc names, is still that of
     the process."""
@@ -165,6 +167,8 @@ def _ended(setting: Setting, program: int) -> End:
             for process in left:
                 os.kill(process, signal.SIGKILL)
             os.waitpid(-1, 0)
+    if scratch is not None:
+        scratch.empty()
     return End(status, usage.ru_utime + usage.ru_stime)
 
 

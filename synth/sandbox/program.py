@@ -16,7 +16,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from gristmill.synth.sandbox import kernel
+from gristmill.synth.sandbox import kernel, scratch
 from gristmill.synth.sandbox.isolation import Limits
 from gristmill.synth.sandbox.jail import map_identity
 from gristmill.synth.sandbox.values import MUTABLE, BadMessage, decode, encode, receive, send
@@ -31,7 +31,8 @@ NOBODY = 65534
 
 @dataclass(frozen=True)
 class Entry:
-    """How a program enters namespaces. `drop`: as NOBODY; `spaces`: its own user, processes, IPC and mounts."""
+    """How a program enters namespaces. `drop`: as NOBODY; `spaces`: its own user, processes and IPC, and mounts
+    where its nursery has no clean /tmp to lend (scratch.py)."""
 
     drop: bool
     spaces: bool
@@ -41,7 +42,8 @@ class Entry:
 class Setting:
     """What every execution of a server has in common. `proc`: /proc, opened; `rules`: of Landlock, -1 without it.
 
-    `baseline`: bytes of address space that the server itself has.
+    `baseline`: bytes of address space that the server itself has. `jail`: the server's root is a
+    jail.
     """
 
     limits: Limits
@@ -50,11 +52,15 @@ class Setting:
     proc: int
     rules: int
     baseline: int
+    jail: bool
 
 
-def start(setting: Setting) -> tuple[int, socket.socket]:
-    """Forks the program's process. Returns its number and the channel by which it is called. Raises OSError."""
-    spaces = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNS
+def start(setting: Setting, *, mounts: bool) -> tuple[int, socket.socket]:
+    """Forks the program's process. Returns its number and the channel by which it is called. `mounts`: with a mount
+    namespace and a /tmp of its own, not those of its server. Raises OSError."""
+    spaces = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
+    if mounts:
+        spaces |= kernel.CLONE_NEWNS
     uid, gid = os.getuid(), os.getgid()
     callers, channel = socket.socketpair()
     child = kernel.clone(spaces if setting.entry.spaces else 0)
@@ -62,13 +68,13 @@ def start(setting: Setting) -> tuple[int, socket.socket]:
         channel.close()
         return child, callers
     try:
-        _become(setting, channel, uid, gid)
+        _become(setting, channel, uid, gid, mounts)
         Program(channel, setting.limits.message).serve()
     finally:
         os._exit(0)
 
 
-def _become(setting: Setting, channel: socket.socket, uid: int, gid: int) -> None:
+def _become(setting: Setting, channel: socket.socket, uid: int, gid: int, mounts: bool) -> None:
     """Shuts every door, then says which layers were reached."""
     limits, entry = setting.limits, setting.entry
     signal.set_wakeup_fd(-1)
@@ -76,9 +82,8 @@ def _become(setting: Setting, channel: socket.socket, uid: int, gid: int) -> Non
     os.setsid()  # a group of processes reaches beyond a namespace: who signals or renices its own finds itself alone
     if entry.spaces:
         map_identity(uid, gid, setting.proc)
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-        kernel.mount("scratch", "/tmp", "tmpfs", flags, f"size={limits.scratch},nr_inodes=1000,mode=1777")
+        if mounts:
+            scratch.mount(limits.scratch)
         os.chdir("/tmp")
     close_all_but(channel.fileno(), *([setting.rules] if setting.rules >= 0 else []))
     os.environ.clear()

@@ -93,7 +93,7 @@ def prepare(first: dict[str, Any]) -> tuple[Setting, Nursery, dict[str, Any]]:
     for entry in ENTRIES:
         if entry.drop and os.getuid():
             continue
-        setting = Setting(limits, entry, layers, proc, rules, baseline)
+        setting = Setting(limits, entry, layers, proc, rules, baseline, left)
         nursery = Nursery.forked(setting)
         testers = Testers(setting, nursery, None)
         report = testers.execute(_TRIAL)
