@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gristmill.filters.fast_text.words import check_spread
+
 LABEL_PREFIX = "__label__"
 """What labels begin with in a file, and what makes a word of a text a label, which is then not read."""
 HIERARCHICAL, NEGATIVE_SAMPLING, SOFTMAX, ONE_VS_ALL = range(1, 5)
@@ -83,6 +85,7 @@ def read_bytes(data: bytes | mmap.mmap) -> ModelFile:
         raise ValueError(f"{reader.left} bytes follow its end")
     file = ModelFile(settings, words, labels, counts, pruned, matrix, output, is_quantised)
     _check_rows(file)
+    check_spread([*words, *(label.encode() for label in labels)])
     return file
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 END = b"</s>"
 """fastText's word at the end of every line."""
+_FARTHEST = 1000
+"""Slots from its hash to a word at most; of words that nobody chose for their hashes, 400,000 lie within ten."""
 _BASIS, _PRIME = np.uint32(2166136261), np.uint32(16777619)
 
 
@@ -45,8 +47,24 @@ def word_hashes(words: Sequence[bytes]) -> np.ndarray:
     return result
 
 
+def check_spread(words: Sequence[bytes]) -> None:
+    """Raises ValueError for words whose hashes are so much alike that a table of them is slow to make and to use."""
+    homes = np.sort((word_hashes(words) & np.uint32(_size(len(words)) - 1)).astype(np.int64))
+    # Where each would lie if they came in this order: behind the one before it, or at its hash. Another order moves
+    # other words, but fills the same slots.
+    order = np.arange(len(homes))
+    farthest = int((np.maximum.accumulate(homes - order) + order - homes).max(initial=0))
+    if farthest > _FARTHEST:
+        raise ValueError(f"words lie up to {farthest:,} places from their hashes, which were chosen to be alike")
+
+
+def _size(words: int) -> int:
+    """Slots for so many words, a power of two."""
+    return 1 << max(4, (2 * words).bit_length())
+
+
 def _slots(hashes: np.ndarray) -> np.ndarray:
-    slots = np.full(1 << max(4, (2 * len(hashes)).bit_length()), -1, np.int32)
+    slots = np.full(_size(len(hashes)), -1, np.int32)
     mask = len(slots) - 1
     for number, h in enumerate(hashes.tolist()):
         place = h & mask

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import fast_text_models as models
+import numpy as np
 import pytest
 
 from gristmill.filters.fast_text import file as files
 from gristmill.filters.fast_text.file import read_bytes, read_file
 from gristmill.filters.fast_text.model import FastTextModel
-from gristmill.filters.fast_text.words import WordTable, word_hashes
+from gristmill.filters.fast_text.words import WordTable, check_spread, word_hashes
 from gristmill.filters.lid import SHIPPED
 
 PLAIN = [words for _, words in models.sentences(3, seed=1)]
@@ -133,3 +134,20 @@ def test_a_word_is_found_by_its_bytes() -> None:
     numbers = [number for number in table.slots.tolist() if number >= 0]
     assert sorted(numbers) == list(range(len(words)))
     assert word_hashes([]).shape == (0,) and (WordTable.of([]).slots == -1).all()
+
+
+def test_words_that_were_chosen_for_their_hashes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of them would take steps in the square of their number, and each look-up as many as there are words."""
+    words = [f"word {number}".encode() for number in range(400_000)]
+    check_spread(words)
+    check_spread([])
+    # 1,100 words have a table of 4,096 slots: these want to lie in sixteen of them.
+    alike = np.array(words)[(word_hashes(words) & 0xFF0) == 0x550].tolist()[:1100]
+    assert len(alike) == 1100
+    with pytest.raises(ValueError, match=r"up to 1,0.. places from their hashes"):
+        check_spread(alike)
+    data = models.model_bytes(**models.KINDS["pruned"])
+    read_bytes(data)
+    monkeypatch.setattr("gristmill.filters.fast_text.words._FARTHEST", -1)
+    with pytest.raises(ValueError, match="places from their hashes"):
+        read_bytes(data)
