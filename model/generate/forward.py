@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from gristmill.model.generate.cache import NOWHERE, Cache
 from gristmill.model.generate.graphs import Graphs, Runner, put
 from gristmill.model.generate.requests import Options
-from gristmill.model.phi4.decoder import Decoder, RMSNorm
+from gristmill.model.phi4.decoder import Decoder, Layer
 from gristmill.model.phi4.lora import Routes
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.rope import tables
@@ -181,7 +181,7 @@ class StaticPass:
 
     def _compute(self, inputs: _Inputs, names: Sequence[str]) -> None:
         rope = self._angles.at(inputs.positions_BL.clamp(min=0), inputs.long_B1)
-        pages = _Pages(self._cache, inputs.table_BN, inputs.positions_BL, self._side.kernels)
+        pages = _Pages(self._cache, inputs, self._side.kernels)
         routes = {name: inputs.masks[name] for name in names}
         self._result_BX.copy_(self._after(through_layers(self._model.language, inputs.x_BLD, rope, pages, routes)))
 
@@ -212,21 +212,18 @@ class _Inputs:
             put(self.masks[name], mask_BL)
 
 
-@dataclass(frozen=True)
 class _Pages:
-    """The cache as kernels take it."""
+    """The cache as kernels take it: keys and values by layer, pages of rows, and positions of this call's tokens."""
 
-    cache: Cache
-    table_BN: Tensor
-    positions_BL: Tensor
-    kernels: Kernels
+    def __init__(self, cache: Cache, inputs: _Inputs, kernels: Kernels) -> None:
+        self._cache, self._inputs, self.kernels = cache, inputs, kernels
 
     def attend(self, layer: int, qkv_BLE: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
         """Rotates, writes and attends: [B, L, H D]."""
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        where = (keys, values, self.table_BN, self.positions_BL)
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        where = (keys, values, self._inputs.table_BN, self._inputs.positions_BL)
         q_BHLD = self.kernels.rotate_and_write(qkv_BLE, *rope, *where)
-        return self.kernels.paged_attention(q_BHLD, *where, self.cache.scale).transpose(1, 2).flatten(2)
+        return self.kernels.paged_attention(q_BHLD, *where, self._cache.scale).transpose(1, 2).flatten(2)
 
 
 def through_layers(
@@ -237,8 +234,8 @@ def through_layers(
     A walk of its own, since an addition here is one with the norm that follows, also where that belongs to the next
     layer: a block that is called, checkpointed or compiled by itself ends with the addition.
     """
-    kernels, layers = pages.kernels, list(language.layers)
-    following: Sequence[RMSNorm] = [*(layer.input_layernorm for layer in layers[1:]), language.norm]
+    kernels, layers = pages.kernels, cast(list[Layer], list(language.layers))
+    following = [*(layer.input_layernorm for layer in layers[1:]), language.norm]
     first = layers[0].input_layernorm
     normed_BLD = kernels.rms_norm(x_BLD, first.weight, first.eps)
     for number, (layer, norm) in enumerate(zip(layers, following, strict=True)):

@@ -18,7 +18,7 @@ from gristmill.model.generate.draw import Drawn, choose_next
 from gristmill.model.generate.forward import Angles, DeviceSide, Forward, PlainPass, Rows, StaticPass
 from gristmill.model.generate.graphs import on_device, put
 from gristmill.model.generate.requests import Completion, Options
-from gristmill.model.generate.sampling import draw_all, uniforms_of, way_of
+from gristmill.model.generate.sampling import Way, draw_all, uniforms_of, way_of
 from gristmill.model.phi4.multimodal import Multimodal
 
 
@@ -97,6 +97,6 @@ class _All:
         way = way_of(completion.request.sampling for completion in completions)
         self._side.runner.run(("draw", way), lambda: self._draw(way))
 
-    def _draw(self, way: str) -> None:
+    def _draw(self, way: Way) -> None:
         uniforms_S = uniforms_of(self._keys_S, self._places_S)
         self._tokens_S.copy_(draw_all(self._logits_SV, self._heat_S, self._top_p_S, uniforms_S, way))
