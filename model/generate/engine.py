@@ -3,8 +3,13 @@
 What is promised. On one kind of device, with the same weights, options and number of threads, a completion's tokens are
 a function of its request, key and number alone: not of its slot, the order of requests, what runs beside it, or what
 ran before an interruption. For that, matrix shapes are fixed (slots, prefills, chunk, block), attention adds
-up pages in order (`model.generate.cache`) and random numbers are drawn by key (`model.generate.sampling`). Greedy
-completions are those of the model without a cache, but where two tokens are as likely to within rounding.
+up pages in order (`model.generate.cache`, on CUDA `model.generate.kernels`), random numbers are drawn by key, and
+tokens by whole numbers, whose sums have no order (`model.generate.sampling`). It rests on this: a row of a product of
+one shape has the same bits wherever it stands. Libraries do not say so; on an H100 it held for every sample in
+bfloat16, with the attention before these kernels, and in float32 log-probabilities were equal to 1e-3 only
+(docs/decisions/14-generation.md). Greedy completions are those of the model without a cache, but where two tokens are
+as likely to within rounding.
+On CUDA the host is ahead: it reads tokens while the device computes the next ones (`model.generate.slots`).
 Source: Orca (OSDI 2022) for iteration-level scheduling; LongRoPE's switch as in the reference: computed anew.
 """
 
