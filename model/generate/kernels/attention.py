@@ -145,7 +145,7 @@ def _tiles(queries: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
         return 16, 32, 4, 3
     if dtype == torch.float32:
         return 32, 32, 4, 2
-    return 64, 64, 4, 3
+    return 64, 64, 4, 2
 
 
 def _check_cache(

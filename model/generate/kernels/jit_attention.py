@@ -9,6 +9,21 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def _page_of(
+    row_table: tl.tensor, first: tl.tensor, end: tl.tensor, PAGE: tl.constexpr, TILE: tl.constexpr
+) -> tl.tensor:
+    """Page of a tile of keys from `first` on, 64 bits: one number where tiles lie in pages whole, else [TILE]. Where
+    keys are beyond `end`, page 0, which is there but whose keys nobody sees."""
+    if PAGE % TILE == 0:
+        page = tl.load(row_table + first // PAGE, mask=first < end, other=0)
+    else:
+        key = first + tl.arange(0, TILE)
+        # By sixteens, so that the compiler knows that sixteen keys have one address.
+        page = tl.load(row_table + key // PAGE, mask=key // 16 * 16 < end, other=0)
+    return page.to(tl.int64)
+
+
 @triton.jit(do_not_specialize=["depth", "splits", "programs"])
 def attend(
     q: tl.tensor,  # [B, L, H, D]
@@ -49,8 +64,7 @@ def attend(
     count = tl.max(position, 0) + 1  # keys that some query of the tile sees
     channel = tl.arange(0, DIM_PADDED)
     real = channel < DIM
-    # 64-bit, since rows times tokens times heads may exceed 2^31
-    place = (row.to(tl.int64) * LENGTH + token) * heads + head
+    place = (row * LENGTH + token) * heads + head
     q_MD = tl.load(
         q + place[:, None] * DIM + channel[None, :], mask=(token < LENGTH)[:, None] & real[None, :], other=0.0
     )
@@ -63,24 +77,21 @@ def attend(
         most = tl.full([QUERIES], float("-inf"), tl.float32)
         total = tl.zeros([QUERIES], tl.float32)
         y_MD = tl.zeros([QUERIES, DIM_PADDED], tl.float32)
+        page = _page_of(table + row * depth, start, end, PAGE, TILE)
         for first in range(start, end, TILE):
+            inner = (first + tl.arange(0, TILE)) % PAGE
+            at = (page * GROUPS + group) * (DIM * PAGE)
+            # For the next tile, a turn ahead: addresses do not wait for it.
+            page = _page_of(table + row * depth, first + TILE, end, PAGE, TILE)
+            # Keys that are not seen are read with the others, since 16 bytes are 8 keys: whatever they hold, NaN too,
+            # their scores are replaced. Values that are not seen are not read: 0 times NaN is NaN.
+            k_DT = tl.load(keys + (at + inner)[None, :] + (channel * PAGE)[:, None], mask=real[:, None], other=0.0)
             key = first + tl.arange(0, TILE)
-            seen = key < end
-            if PAGE % TILE == 0:  # a tile lies in one page: its address is one number
-                page = tl.load(table + row * depth + first // PAGE).to(tl.int64)
-                inner = first % PAGE + tl.arange(0, TILE)
-                key_at = (page * GROUPS + group) * DIM * PAGE + inner
-                value_at = (page * GROUPS + group) * DIM * PAGE + inner * DIM
-            else:
-                page_T = tl.load(table + row * depth + key // PAGE, mask=seen, other=0).to(tl.int64)
-                inner = key % PAGE
-                key_at = (page_T * GROUPS + group) * (DIM * PAGE) + inner
-                value_at = (page_T * GROUPS + group) * (DIM * PAGE) + inner * DIM
-            # What is not seen is not read: an earlier owner of the page may have left NaN there.
-            k_DT = tl.load(
-                keys + key_at[None, :] + channel[:, None] * PAGE, mask=seen[None, :] & real[:, None], other=0.0
+            v_TD = tl.load(
+                values + (at + inner * DIM)[:, None] + channel[None, :],
+                mask=(key < end)[:, None] & real[None, :],
+                other=0.0,
             )
-            v_TD = tl.load(values + value_at[:, None] + channel[None, :], mask=seen[:, None] & real[None, :], other=0.0)
             if EXACT:
                 k_DT = k_DT.to(tl.float32)
             scores_MT = tl.dot(q_MD, k_DT, input_precision="ieee") * scale
