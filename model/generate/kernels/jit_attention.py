@@ -1,6 +1,14 @@
 """What runs on the device for attention over pages. Import it only where Triton is installed.
 
-Offsets into the cache are 64 bits wide: a layer of 1,024 slots has more than 2^31 entries.
+Offsets into the cache are 64 bits wide: a layer of 1,024 slots may have more than 2^31 entries. All others are 32 bits
+wide, which takes half the registers; `paged_attention` refuses what is larger.
+
+How fast it can be in decoding, where memory is the limit (an H100: 132 processors, 3.35 TB/s, 0.6 us from asking to
+having, so 2 MB have to be asked for at any time, 16 KB a processor). A program asks for two tiles of 32 keys and their
+values ahead of the one that it computes, 32 KB in loads of 16 bytes that take no registers (cp.async); with 128
+registers a thread and 38 KB of shared memory four programs of 128 threads fit a processor, and so the card has room for
+64 rows of 8 key heads at once. Three query heads of a key head use 3 of the 16 rows that a tensor core multiplies:
+tensor cores idle here anyway.
 """
 
 from __future__ import annotations
@@ -9,18 +17,33 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["depth", "splits", "programs"])
+@triton.jit
+def _page_of(
+    row_table: tl.tensor, first: tl.tensor, end: tl.tensor, PAGE: tl.constexpr, TILE: tl.constexpr
+) -> tl.tensor:
+    """Page of a tile of keys from `first` on, 64 bits: one number where tiles lie in pages whole, else [TILE]. Where
+    keys are beyond `end`, page 0, which is there but whose keys nobody sees."""
+    if PAGE % TILE == 0:
+        page = tl.load(row_table + first // PAGE, mask=first < end, other=0)
+    else:
+        key = first + tl.arange(0, TILE)
+        # By sixteens, so that the compiler knows that sixteen keys have one address.
+        page = tl.load(row_table + key // PAGE, mask=key // 16 * 16 < end, other=0)
+    return page.to(tl.int64)
+
+
+@triton.jit(do_not_specialize=["table_stride", "splits", "programs"])
 def attend(
     q: tl.tensor,  # [B, L, H, D]
     keys: tl.tensor,  # [pages, G, D, K]
     values: tl.tensor,  # [pages, G, K, D]
-    table: tl.tensor,  # [B, depth]
-    positions: tl.tensor,  # [B, L]
+    table: tl.tensor,  # [B, N], int32
+    positions: tl.tensor,  # [B, L], int64
     y: tl.tensor,  # [B, L, H, D]
     partial_y: tl.tensor,  # [B, L, H, splits, D], float32
-    partial_stat: tl.tensor,  # [B, L, H, splits, 2], float32: largest score in bits, sum of weights
+    partial_stat: tl.tensor,  # [B, L, H, splits, 2], float32: largest score, as a power of two; sum of weights
     scale: tl.tensor,  # of scores, times log2(e)
-    depth: tl.tensor,
+    table_stride: tl.tensor,
     splits: tl.tensor,
     programs: tl.tensor,
     LENGTH: tl.constexpr,
@@ -37,8 +60,9 @@ def attend(
     """A tile of queries that share a key head, over every `programs`-th split of their row's keys.
 
     Queries of a key head lie side by side in a tile, token by token and in each token head by head, so that a key is
-    read once for all of them.
+    read once for all of them. A program of the grid [G * tiles of queries, B, programs].
     """
+    # long: Triton compiles what is called into it anyway, and each part would need most of these names
     group = tl.program_id(0) % GROUPS
     row = tl.program_id(1)
     heads = GROUPS * SHARED
@@ -49,8 +73,7 @@ def attend(
     count = tl.max(position, 0) + 1  # keys that some query of the tile sees
     channel = tl.arange(0, DIM_PADDED)
     real = channel < DIM
-    # 64-bit, since rows times tokens times heads may exceed 2^31
-    place = (row.to(tl.int64) * LENGTH + token) * heads + head
+    place = (row * LENGTH + token) * heads + head
     q_MD = tl.load(
         q + place[:, None] * DIM + channel[None, :], mask=(token < LENGTH)[:, None] & real[None, :], other=0.0
     )
@@ -63,24 +86,21 @@ def attend(
         most = tl.full([QUERIES], float("-inf"), tl.float32)
         total = tl.zeros([QUERIES], tl.float32)
         y_MD = tl.zeros([QUERIES, DIM_PADDED], tl.float32)
+        page = _page_of(table + row * table_stride, start, end, PAGE, TILE)
         for first in range(start, end, TILE):
+            inner = (first + tl.arange(0, TILE)) % PAGE
+            at = (page * GROUPS + group) * (DIM * PAGE)
+            # For the next tile, a turn ahead: addresses do not wait for it.
+            page = _page_of(table + row * table_stride, first + TILE, end, PAGE, TILE)
+            # Keys that are not seen are read with the others, since 16 bytes are 8 keys: whatever they hold, NaN too,
+            # their scores are replaced. Values that are not seen are not read: 0 times NaN is NaN.
+            k_DT = tl.load(keys + (at + inner)[None, :] + (channel * PAGE)[:, None], mask=real[:, None], other=0.0)
             key = first + tl.arange(0, TILE)
-            seen = key < end
-            if PAGE % TILE == 0:  # a tile lies in one page: its address is one number
-                page = tl.load(table + row * depth + first // PAGE).to(tl.int64)
-                inner = first % PAGE + tl.arange(0, TILE)
-                key_at = (page * GROUPS + group) * DIM * PAGE + inner
-                value_at = (page * GROUPS + group) * DIM * PAGE + inner * DIM
-            else:
-                page_T = tl.load(table + row * depth + key // PAGE, mask=seen, other=0).to(tl.int64)
-                inner = key % PAGE
-                key_at = (page_T * GROUPS + group) * (DIM * PAGE) + inner
-                value_at = (page_T * GROUPS + group) * (DIM * PAGE) + inner * DIM
-            # What is not seen is not read: an earlier owner of the page may have left NaN there.
-            k_DT = tl.load(
-                keys + key_at[None, :] + channel[:, None] * PAGE, mask=seen[None, :] & real[:, None], other=0.0
+            v_TD = tl.load(
+                values + (at + inner * DIM)[:, None] + channel[None, :],
+                mask=(key < end)[:, None] & real[None, :],
+                other=0.0,
             )
-            v_TD = tl.load(values + value_at[:, None] + channel[None, :], mask=seen[:, None] & real[None, :], other=0.0)
             if EXACT:
                 k_DT = k_DT.to(tl.float32)
             scores_MT = tl.dot(q_MD, k_DT, input_precision="ieee") * scale
@@ -97,8 +117,8 @@ def attend(
                 v_TD = v_TD.to(tl.float32)
             y_MD = tl.dot(weights_MT, v_TD, y_MD * fading[:, None], input_precision="ieee")
             most = more
-        # A query that sees no further than the first split has its result; others have a part of it. This goes by query,
-        # not by tile, so that its bits are the same whatever the other queries see.
+        # A query that sees no further than the first split has its result; others have a part of it. This goes by
+        # query, not by tile: a query has the same bits whatever the others of its tile see.
         whole = (token < LENGTH) & (position < SPLIT) & (split == 0)
         part = (token < LENGTH) & (position >= SPLIT) & (position >= start)
         mean_MD = y_MD / tl.where(total == 0.0, 1.0, total)[:, None]
@@ -117,7 +137,7 @@ def attend(
 def combine(
     partial_y: tl.tensor,  # [B, L, H, splits, D], float32
     partial_stat: tl.tensor,  # [B, L, H, splits, 2], float32
-    positions: tl.tensor,  # [B, L]
+    positions: tl.tensor,  # [B, L], int64
     y: tl.tensor,  # [B, L, H, D]
     splits: tl.tensor,
     HEADS: tl.constexpr,

@@ -14,7 +14,7 @@ def _normed(x_D: tl.tensor, weight_D: tl.tensor, eps: tl.tensor, WIDTH: tl.const
     """As `model.phi4.decoder.RMSNorm`: float32, then cast, then the weight."""
     wide_D = x_D.to(tl.float32)
     mean = tl.sum(wide_D * wide_D, 0) / WIDTH
-    normed_D = (wide_D * (1.0 / tl.sqrt_rn(mean + eps))).to(x_D.dtype)
+    normed_D = (wide_D * tl.rsqrt(mean + eps)).to(x_D.dtype)
     return (normed_D.to(tl.float32) * weight_D.to(tl.float32)).to(x_D.dtype)
 
 
@@ -67,17 +67,17 @@ def gate(gate_up: tl.tensor, y: tl.tensor, WIDTH: tl.constexpr, TILE: tl.constex
     tl.store(y + row * WIDTH + channel, (silu_T.to(tl.float32) * up_T.to(tl.float32)).to(gate_T.dtype), mask=real)
 
 
-@triton.jit(do_not_specialize=["depth"])
+@triton.jit(do_not_specialize=["table_stride"])
 def rotate_write(
     qkv: tl.tensor,  # [B, L, H + 2 G, D]
     cos: tl.tensor,  # [B, L, R]
     sin: tl.tensor,  # [B, L, R]
     keys: tl.tensor,  # [pages, G, D, K]
     values: tl.tensor,  # [pages, G, K, D]
-    table: tl.tensor,  # [B, depth]
-    positions: tl.tensor,  # [B, L]
+    table: tl.tensor,  # [B, N], int32
+    positions: tl.tensor,  # [B, L], int64
     q: tl.tensor,  # [B, L, H, D]
-    depth: tl.tensor,
+    table_stride: tl.tensor,
     LENGTH: tl.constexpr,
     HEADS: tl.constexpr,
     GROUPS: tl.constexpr,
@@ -107,7 +107,7 @@ def rotate_write(
     tl.store(q + (token.to(tl.int64) * HEADS + head) * DIM + channel, turned_TD, mask=real & (head < HEADS))
     position = tl.load(positions + token)
     if position >= 0:
-        page = tl.load(table + token // LENGTH * depth + position // PAGE).to(tl.int64)
+        page = tl.load(table + token // LENGTH * table_stride + position // PAGE).to(tl.int64)
         inner = position % PAGE
         is_key = (head >= HEADS) & (head < HEADS + GROUPS)
         key_at = (page * GROUPS + head - HEADS) * DIM * PAGE + channel * PAGE + inner
@@ -116,15 +116,15 @@ def rotate_write(
         tl.store(values + value_at, x_TD, mask=real & (head >= HEADS + GROUPS))
 
 
-@triton.jit(do_not_specialize=["depth"])
+@triton.jit(do_not_specialize=["table_stride"])
 def write(
     k: tl.tensor,  # [B, L, G, D]
     v: tl.tensor,  # [B, L, G, D]
     keys: tl.tensor,  # [pages, G, D, K]
     values: tl.tensor,  # [pages, G, K, D]
-    table: tl.tensor,  # [B, depth]
-    positions: tl.tensor,  # [B, L]
-    depth: tl.tensor,
+    table: tl.tensor,  # [B, N], int32
+    positions: tl.tensor,  # [B, L], int64
+    table_stride: tl.tensor,
     LENGTH: tl.constexpr,
     GROUPS: tl.constexpr,
     DIM: tl.constexpr,
@@ -139,7 +139,7 @@ def write(
         channel = tl.arange(0, DIM_PADDED)
         real = channel < DIM
         at = (token.to(tl.int64) * GROUPS + group) * DIM + channel
-        page = tl.load(table + token // LENGTH * depth + position // PAGE).to(tl.int64)
+        page = tl.load(table + token // LENGTH * table_stride + position // PAGE).to(tl.int64)
         base = (page * GROUPS + group) * DIM * PAGE
         inner = position % PAGE
         tl.store(keys + base + channel * PAGE + inner, tl.load(k + at, mask=real), mask=real)
