@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gristmill.model.generate.graphs import on_device
 from gristmill.model.phi4.config import TextConfig
 
 GROUP = 16
@@ -32,12 +33,13 @@ NOWHERE = 0
 class Cache:
     """Pages for `rows` sequences of up to `length` tokens, a multiple of `block`, the tokens of a page. Keys lie
     [layers, pages, kv_heads, head_dim, block], as the product with queries reads them; values [..., block, head_dim].
+    `depth`: pages of the longest sequence. Nothing here waits for the device.
     """
 
     def __init__(
         self, config: TextConfig, rows: int, length: int, block: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.block, self.scale = block, config.head_dim**-0.5
+        self.block, self.depth, self.scale = block, length // block, config.head_dim**-0.5
         layers, pages, heads, block, dim = _shape(config, rows, length, block)
         self.keys = torch.zeros(layers, pages, heads, dim, block, dtype=dtype, device=device)
         self.values = torch.zeros(layers, pages, heads, block, dim, dtype=dtype, device=device)
@@ -63,8 +65,9 @@ class Cache:
 
     def release(self, pages: list[int]) -> None:
         """Takes pages back, and cleans them: what is hidden weighs nothing, but nothing times NaN is NaN."""
-        self.keys[:, pages] = 0
-        self.values[:, pages] = 0
+        index = on_device(np.array(pages, np.int64), self.keys.device)
+        self.keys.index_fill_(1, index, 0)
+        self.values.index_fill_(1, index, 0)
         for page in pages:
             heapq.heappush(self._free, page)
         pages.clear()
@@ -72,7 +75,8 @@ class Cache:
     def copy(self, source: Cache, pages: Sequence[int], to: Sequence[int]) -> None:
         """Copies pages of another cache to pages of this one, in their order; a few at a time, as they are gathered."""
         for first in range(0, len(pages), GROUP):
-            other, own = list(pages[first : first + GROUP]), list(to[first : first + GROUP])
+            numbers = np.array([pages[first : first + GROUP], to[first : first + GROUP]])
+            other, own = on_device(numbers, self.keys.device)
             self.keys[:, own] = source.keys[:, other]
             self.values[:, own] = source.values[:, other]
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gristmill.model.generate.graphs import Fetched, on_device
 from gristmill.model.generate.requests import Completion
 from gristmill.model.generate.sampling import choose, uniforms
 
@@ -19,21 +20,15 @@ BROKEN = "\ufffd"
 """What the bytes of half a character decode to."""
 
 
-def draw_next(logits_NV: Tensor, completions: Sequence[Completion]) -> None:
-    """Appends to each of N completions its next token, of logits [N, vocab], float32; and the token's log-probability
-    beside those of the most likely ones, if asked for."""
+def choose_next(logits_NV: Tensor, completions: Sequence[Completion]) -> Tensor:
+    """The next token of each of N completions, int64 [N], of logits [N, vocab], float32."""
     sampling = [completion.request.sampling for completion in completions]
     random = [completion for completion in completions if completion.request.sampling.temperature > 0]
     uniforms_N = np.zeros(len(completions))
     if random:
         places = [len(completion.tokens) for completion in random]
         uniforms_N[[settings.temperature > 0 for settings in sampling]] = uniforms([c.key for c in random], places)
-    tokens_N = choose(_constrained(logits_NV, completions), sampling, uniforms_N)
-    for completion, token in zip(completions, tokens_N.tolist(), strict=True):
-        completion.tokens.append(token)
-        if completion.constraint is not None:
-            completion.constraint.take(token)
-    _add_logprobs(logits_NV, tokens_N, completions)
+    return choose(_constrained(logits_NV, completions), sampling, uniforms_N)
 
 
 def _constrained(logits_NV: Tensor, completions: Sequence[Completion]) -> Tensor:
@@ -41,30 +36,48 @@ def _constrained(logits_NV: Tensor, completions: Sequence[Completion]) -> Tensor
     rows = [row for row, completion in enumerate(completions) if completion.constraint is not None]
     if not rows:
         return logits_NV
-    masked_NV = logits_NV.clone()
-    for row in rows:
-        constraint = completions[row].constraint
-        assert constraint is not None
-        allowed_V = constraint.allowed(masked_NV.shape[-1]).to(masked_NV.device)
-        masked_NV[row] = masked_NV[row].masked_fill(~allowed_V, -torch.inf)
-    return masked_NV
+    # All of them before the device is asked for anything, so that parsers work while it does.
+    allowed_RV = np.stack([_allowed(completions[row], logits_NV.shape[-1]) for row in rows])
+    index, forbidden_RV = (on_device(array, logits_NV.device) for array in (np.array(rows), ~allowed_RV))
+    return logits_NV.index_put((index,), logits_NV[index].masked_fill_(forbidden_RV, -torch.inf))
 
 
-def _add_logprobs(logits_NV: Tensor, tokens_N: Tensor, completions: Sequence[Completion]) -> None:
-    """Log-probabilities of the tokens just drawn, for those completions that ask."""
-    counts = {row: c.request.sampling.logprobs for row, c in enumerate(completions)}
-    rows = [row for row, count in counts.items() if count is not None]
-    if not rows:
-        return
-    logprobs_RV = logits_NV[rows].log_softmax(-1)
-    own = logprobs_RV.gather(-1, tokens_N[rows][:, None])[:, 0].tolist()
-    # One search for as many as the most demanding wants; the others take the head of their row.
-    most = max(counts[row] or 0 for row in rows)
-    values, ids = (top.tolist() for top in logprobs_RV.topk(min(most, logprobs_RV.shape[-1])))
-    for at, row in enumerate(rows):
-        completion, count = completions[row], counts[row]
-        completion.logprobs.append(own[at])
-        completion.top_logprobs.append(list(zip(ids[at][:count], values[at][:count], strict=True)))
+def _allowed(completion: Completion, vocab: int) -> np.ndarray:
+    assert completion.constraint is not None
+    return completion.constraint.allowed(vocab).numpy()
+
+
+class Drawn:
+    """Tokens just drawn, and the log-probabilities of those completions that ask, on their way to the host.
+
+    `tokens_S`: of each slot, and `logits_SV` of which they were drawn; both may change as soon as this is made.
+    """
+
+    def __init__(self, completions: Sequence[Completion], logits_SV: Tensor, tokens_S: Tensor) -> None:
+        self._completions = completions
+        self._asking = [c for c in completions if c.request.sampling.logprobs is not None]
+        tensors = [tokens_S]
+        if self._asking:
+            index = on_device(np.array([completion.slot for completion in self._asking]), logits_SV.device)
+            logprobs_RV = logits_SV[index].log_softmax(-1)
+            own_R1 = logprobs_RV.gather(-1, tokens_S[index][:, None])
+            # One search for as many as the most demanding wants; the others take the head of their row.
+            most = max(completion.request.sampling.logprobs or 0 for completion in self._asking)
+            tensors += [own_R1, *logprobs_RV.topk(min(most, logprobs_RV.shape[-1]))]
+        self._fetched = Fetched(*tensors)
+
+    def take(self) -> None:
+        """Waits for them, and appends to each completion its token; and the token's log-probability beside those of
+        the most likely ones, if asked for."""
+        tokens_S, *logprobs = (tensor.tolist() for tensor in self._fetched.wait())
+        for completion in self._completions:
+            completion.tokens.append(tokens_S[completion.slot])
+            if completion.constraint is not None:
+                completion.constraint.take(completion.tokens[-1])
+        for completion, own, values, ids in zip(self._asking, *logprobs, strict=True) if logprobs else ():
+            count = completion.request.sampling.logprobs
+            completion.logprobs.append(own[0])
+            completion.top_logprobs.append(list(zip(ids[:count], values[:count], strict=True)))
 
 
 def completed_stop(tokens: Sequence[int], stops: Sequence[str], decode: Callable[[Sequence[int]], str]) -> str | None:

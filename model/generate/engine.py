@@ -3,8 +3,13 @@
 What is promised. On one kind of device, with the same weights, options and number of threads, a completion's tokens are
 a function of its request, key and number alone: not of its slot, the order of requests, what runs beside it, or what
 ran before an interruption. For that, matrix shapes are fixed (slots, prefills, chunk, block), attention adds
-up pages in order (`model.generate.cache`) and random numbers are drawn by key (`model.generate.sampling`). Greedy
-completions are those of the model without a cache, but where two tokens are as likely to within rounding.
+up pages in order (`model.generate.cache`, on CUDA `model.generate.kernels`), random numbers are drawn by key, and
+tokens by whole numbers, whose sums have no order (`model.generate.sampling`). It rests on this: a row of a product of
+one shape has the same bits wherever it stands. Libraries do not say so; on an H100 it held for every sample in
+bfloat16, with the attention before these kernels, and in float32 log-probabilities were equal to 1e-3 only
+(docs/decisions/14-generation.md). Greedy completions are those of the model without a cache, but where two tokens are
+as likely to within rounding.
+On CUDA the host is ahead: it reads tokens while the device computes the next ones (`model.generate.slots`).
 Source: Orca (OSDI 2022) for iteration-level scheduling; LongRoPE's switch as in the reference: computed anew.
 """
 
@@ -18,10 +23,12 @@ import torch
 from torch import nn
 
 from gristmill.model.generate.cache import Cache
-from gristmill.model.generate.draw import completed_stop, draw_next
-from gristmill.model.generate.prefill import Angles, Prefill, Prompt
+from gristmill.model.generate.draw import completed_stop
+from gristmill.model.generate.forward import Angles, device_side
+from gristmill.model.generate.prefill import Prefill, Prompt
 from gristmill.model.generate.requests import Completion, Options, Request, TokenLogprob, TooLong
 from gristmill.model.generate.sampling import sample_key
+from gristmill.model.generate.slots import Slots
 from gristmill.model.phi4.multimodal import Multimodal
 
 _CHUNKS = 4
@@ -59,10 +66,11 @@ class Engine:
         context = model.config.text.max_position_embeddings
         if length > context:
             raise ValueError(f"max_model_len={length}: the model's context is {context}")
+        self._side = device_side(model, self.options)
         self._angles = Angles(model, length, weight.dtype, weight.device)
-        self._prefill = Prefill(model, self.options, self._angles)
+        self._prefill = Prefill(model, self.options, self._angles, self._side)
         self._cache = Cache(model.config.text, rows, length, self.options.block_size, weight.dtype, weight.device)
-        self._logits_SV = torch.zeros(rows, model.config.text.vocab_size, device=weight.device)
+        self._slots = Slots(model, self.options, self._cache, self._angles, self._side)
         self._active: dict[int, Completion] = {}  # by slot
         self._free = list(range(rows))[::-1]  # slots, the next one last
         self._queue: deque[Prompt] = deque()
@@ -74,6 +82,8 @@ class Engine:
         Raises TooLong, and ValueError for tokens, settings or inputs that cannot be.
         """
         self._check(request)
+        if self._side is not None and self.idle:
+            self._side.runner.watch(self.model.parameters())
         # Keyed by the number in the request, not by when it is drawn: `first=4` goes on where a run of 4 stopped.
         completions = [
             Completion(request, number, sample_key(request.key, number))
@@ -168,13 +178,17 @@ class Engine:
             self._refill()
             if 2 * len(self._active) >= self.options.max_num_seqs:
                 break
+        return self._tokens_in_turn() if self._side is None else self._tokens_ahead()
+
+    def _tokens_in_turn(self) -> list[Completion]:
+        """Tokens, then what follows of them, then the next logits."""
         # The logits of each slot are from the last step, or from the end of its prompt. A completion that ends here
         # makes room for another, which gets its first token in this step too: so all begin alike.
         grown: list[Completion] = []
         fresh = list(self._active.values())
         while fresh:
             if wanting := [completion for completion in fresh if completion.request.sampling.max_tokens != 0]:
-                self._sample(wanting)
+                self._slots.draw(wanting).take()
             grown += fresh
             for completion in fresh:
                 self._settle(completion)
@@ -182,6 +196,27 @@ class Engine:
         if self._active:
             self._decode()
         return grown
+
+    def _tokens_ahead(self) -> list[Completion]:
+        """Tokens, and the next logits of all that may go on; the host sees the tokens while the device computes. What
+        ends was computed once for nothing; its pages are given up in the order of the device's work, so after that."""
+        grown = [completion for completion in self._active.values() if completion.request.sampling.max_tokens == 0]
+        for completion in grown:
+            self._settle(completion)
+        if active := list(self._active.values()):
+            drawn = self._slots.draw(active)
+            if going := [completion for completion in active if not self._leaves(completion)]:
+                self._slots.decode(going, ahead=1)
+            drawn.take()
+            for completion in active:
+                self._settle(completion)
+        return grown + active
+
+    def _leaves(self, completion: Completion) -> bool:
+        """Whether a completion leaves its slot after its next token, whatever that is."""
+        tokens, length = len(completion.tokens) + 1, completion.length + 1
+        full = tokens == completion.request.sampling.max_tokens or length >= self.options.max_model_len
+        return full or (not completion.long and length > self._original_context)
 
     def _admit(self) -> bool:
         """Takes in prompts for the rows that are free. Whether there is a chunk to compute now."""
@@ -212,16 +247,11 @@ class Engine:
         # pages for `max_model_len` tokens whatever the others hold, so that nothing is ever preempted.
         self._cache.grow(completion.pages, len(prompt.tokens))
         self._cache.copy(self._prefill.cache, prompt.pages[: len(completion.pages)], completion.pages)
-        self._logits_SV[slot] = prompt.logits
+        self._slots.begin(slot, prompt.logits)
         completion.slot, completion.adapter = slot, prompt.adapter
         completion.prompt_logprobs = prompt.logprobs or completion.prompt_logprobs
         self._active[slot] = completion
         return completion
-
-    def _sample(self, completions: list[Completion]) -> None:
-        """The next token of each, from the logits of its slot."""
-        slots = torch.tensor([completion.slot for completion in completions], device=self._logits_SV.device)
-        draw_next(self._logits_SV[slots], completions)
 
     def _settle(self, completion: Completion) -> None:
         """Ends a completion, or sends it to be computed anew if it has just outgrown the original context."""
@@ -262,23 +292,4 @@ class Engine:
         self._free.append(slot)
 
     def _decode(self) -> None:
-        """The token just drawn of every active completion through the model. Slots at rest are computed and not looked
-        at: shapes never change, since a product of another shape rounds differently."""
-        slots, device = self.options.max_num_seqs, self._logits_SV.device
-        ids, places, long = [0] * slots, [0] * slots, [False] * slots
-        adapter_rows: dict[str, list[bool]] = {}
-        pages: list[list[int]] = [[] for _ in range(slots)]
-        for slot, completion in self._active.items():
-            self._cache.grow(completion.pages, completion.length)
-            pages[slot] = completion.pages
-            # The last token drawn is in no page yet: it stands at the end, and its logits are those of the next one.
-            ids[slot], places[slot], long[slot] = completion.tokens[-1], completion.length - 1, completion.long
-            if completion.adapter is not None:
-                adapter_rows.setdefault(completion.adapter, [False] * slots)[slot] = True
-        positions_S1 = torch.tensor(places, device=device)[:, None]
-        x_S1D = self.model.language.embed_tokens(torch.tensor(ids, device=device)[:, None])
-        rope = self._angles.at(positions_S1, torch.tensor(long, device=device)[:, None])
-        # Masks, not places: an adapter is computed for all rows, so that shapes do not depend on who uses it.
-        routes = {name: torch.tensor(rows, device=device)[:, None] for name, rows in sorted(adapter_rows.items())}
-        hidden_S1D = self.model.language(x_S1D, rope, self._cache.at(pages, positions_S1), routes)
-        self._logits_SV = self.model.language.head(hidden_S1D[:, 0]).float()
+        self._slots.decode(self._active.values())

@@ -8,41 +8,23 @@ In shapes: R rows, C tokens of a chunk, D channels, V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gristmill.model.generate.cache import Cache
 from gristmill.model.generate.clips import ClipEmbeddings, clips_of
 from gristmill.model.generate.clips import tokens_of as tokens_of_clips
+from gristmill.model.generate.forward import Angles, DeviceSide, Forward, PlainPass, Rows, StaticPass
+from gristmill.model.generate.graphs import on_device
 from gristmill.model.generate.requests import Clip, Completion, Options, Request, TokenLogprob
 from gristmill.model.phi4.multimodal import Multimodal
-from gristmill.model.phi4.rope import tables
 from gristmill.model.phi4.routing import masks, tokens_of
 from gristmill.model.windows.media import IMAGES, media_inputs
 
 _NO_TOKEN = -1  # of no modality
-
-
-class Angles:
-    """cos and sin of all positions, computed once: a position has the same bits wherever it stands in a batch.
-
-    `length`: positions; `dtype` and `device`: of the tables, which are those of the model's activations."""
-
-    def __init__(self, model: Multimodal, length: int, dtype: torch.dtype, device: torch.device) -> None:
-        # Two rows: the short factors of LongRoPE for every position, and the long ones.
-        places_2L = torch.arange(length, device=device).expand(2, length)
-        long_21 = torch.tensor([[False], [True]], device=device)
-        cos_21LR, sin_21LR = tables(model.config.text, places_2L, long_21, dtype)
-        self._cos_2LR, self._sin_2LR = cos_21LR[:, 0], sin_21LR[:, 0]
-
-    def at(self, positions_BL: Tensor, long_B1: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin [B, 1, L, rotary_dim], as `model.phi4.rope.rotate` takes them. `long_B1`: whether a row's
-        sequence exceeds the original context."""
-        where = (long_B1.long().expand_as(positions_BL), positions_BL)
-        return self._cos_2LR[where][:, None], self._sin_2LR[where][:, None]
 
 
 @dataclass
@@ -66,32 +48,34 @@ class Prompt:
     logits: Tensor | None = None
     x: Tensor | None = None
     clips: ClipEmbeddings | None = None
-    heard: Tensor | None = None
-    masks: dict[str, Tensor] = field(default_factory=dict)
+    heard: np.ndarray | None = None
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
     logprobs: list[TokenLogprob] | None = None
 
     def prepare(self, model: Multimodal) -> None:
         """Embeds images, alone, and finds the tokens of each adapter; clips are embedded when their tokens' turn comes.
         Raises as `Multimodal.embed`, and ValueError for media that are of another model."""
-        device = model.language.norm.weight.device
-        ids_1L = torch.tensor([self.tokens], device=device)
+        # What follows from tokens alone stays on the host: it decides shapes, and a device would be waited for.
+        ids_1L = torch.tensor([self.tokens])
         own = len(self.request.tokens)  # of what was asked; the rest was generated
         inputs = dict(self.request.inputs or {})
+        device = model.language.norm.weight.device
         if self.request.media:
             images = {name: self.request.media[name] for name in IMAGES if name in self.request.media}
             inputs |= media_inputs([images], model.config, device)
         if inputs:
-            start_1LD = model.embed(ids_1L[:, :own], **inputs)
-            self.x = torch.cat([start_1LD, model.language.embed_tokens(ids_1L[:, own:])], 1)[0]
+            there_1L = ids_1L.to(device)
+            start_1LD = model.embed(there_1L[:, :own], **inputs)
+            self.x = torch.cat([start_1LD, model.language.embed_tokens(there_1L[:, own:])], 1)[0]
         if clips := clips_of(self.request, model):
             self._hear(model, clips, ids_1L[0, :own])
         routed_1L = ids_1L.clone()
         routed_1L[:, own:] = _NO_TOKEN  # a completion may write an image's token: it makes no image
         by_adapter = masks(model.config, self.request.adapter, routed_1L, torch.zeros_like(ids_1L))
-        self.masks = {name: mask_1L[0] for name, mask_1L in by_adapter.items() if bool(mask_1L.any())}
+        self.masks = {name: mask_1L[0].numpy() for name, mask_1L in by_adapter.items() if bool(mask_1L.any())}
 
     def _hear(self, model: Multimodal, clips: tuple[Clip, ...], own_L: Tensor) -> None:
-        self.heard = tokens_of(model.config, "audio", own_L)
+        self.heard = tokens_of(model.config, "audio", own_L).numpy()
         if (count := int(self.heard.sum())) != (needed := tokens_of_clips(clips, model)):
             raise ValueError(f"the prompt has {count} tokens of audio, its clips make {needed}")
         self.clips = ClipEmbeddings(model, clips, bool(tokens_of(model.config, "vision", own_L).any()))
@@ -108,8 +92,8 @@ class Prefill:
     """Up to `options.max_num_partial_prefills` prompts side by side, `options.prefill_chunk_size` tokens of each in a
     step. `pending` are under way, each in a row of its own; `ready` are computed and wait for slots, in pages alone."""
 
-    def __init__(self, model: Multimodal, options: Options, angles: Angles) -> None:
-        self.model, self.angles = model, angles
+    def __init__(self, model: Multimodal, options: Options, angles: Angles, side: DeviceSide | None) -> None:
+        self.model = model
         self.rows, self.chunk = options.max_num_partial_prefills, options.prefill_chunk_size
         weight = model.language.norm.weight
         text, length, block = model.config.text, options.max_model_len, options.block_size
@@ -117,6 +101,11 @@ class Prefill:
         self.pending: list[Prompt] = []
         self.ready: deque[Prompt] = deque()
         self._free = list(range(self.rows))[::-1]
+        self._pass: Forward = PlainPass(model, self.cache, angles, _hidden)
+        if side is not None:
+            shape = (self.rows, self.chunk, text.hidden_size)
+            result_RCD = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+            self._pass = StaticPass(model, self.cache, angles, _hidden, result_RCD, side, "prefill")
 
     def admit(self, prompt: Prompt) -> bool:
         """False: there is no row free, or not enough pages, since other prompts wait in them for slots."""
@@ -152,46 +141,48 @@ class Prefill:
     def step(self) -> None:
         """One chunk of every pending prompt. Rows without a prompt are computed too, on token 0 and no pages, and a
         prompt's last chunk is filled up with it: shapes never change, and nobody looks at what comes of that."""
-        device = self.model.language.norm.weight.device
-        ids_RC = torch.zeros(self.rows, self.chunk, dtype=torch.int64)
-        start, last, long = [0] * self.rows, [0] * self.rows, [False] * self.rows
-        pages: list[list[int]] = [[] for _ in range(self.rows)]
+        ids_RC = np.zeros((self.rows, self.chunk), np.int64)
+        last_R = np.zeros(self.rows, np.int64)
+        rows = Rows.resting(self.rows, self.chunk)
         for prompt in self.pending:
             tokens = prompt.tokens[prompt.done : prompt.done + self.chunk]
-            ids_RC[prompt.row, : len(tokens)] = torch.tensor(tokens)
+            ids_RC[prompt.row, : len(tokens)] = tokens
             # Pages that no token of the chunk sees are not looked at: what is hidden adds nothing, and takes time.
-            pages[prompt.row] = prompt.pages[: -(-(prompt.done + self.chunk) // self.cache.block)]
-            start[prompt.row], last[prompt.row], long[prompt.row] = prompt.done, len(tokens) - 1, prompt.long
-        positions_RC = (torch.tensor(start)[:, None] + torch.arange(self.chunk)).to(device)
-        x_RCD = self._embedded(ids_RC.to(device))
-        rope = self.angles.at(positions_RC, torch.tensor(long, device=device)[:, None])
-        hidden_RCD = self.model.language(x_RCD, rope, self.cache.at(pages, positions_RC), self._routes(self.pending))
+            rows.pages[prompt.row] = prompt.pages[: -(-(prompt.done + self.chunk) // self.cache.block)]
+            rows.positions[prompt.row] = np.arange(prompt.done, prompt.done + self.chunk)
+            rows.long[prompt.row], last_R[prompt.row] = prompt.long, len(tokens) - 1
+            for name, mask in prompt.masks.items():
+                mask_RC = rows.masks.setdefault(name, np.zeros(ids_RC.shape, bool))
+                mask_RC[prompt.row, : len(tokens)] = mask[prompt.done : prompt.done + self.chunk]
+        hidden_RCD = self._pass(rows, self._embedded(ids_RC))
         for prompt in self.pending:
             if prompt.logprobs is not None:
                 self._add_logprobs(prompt, hidden_RCD[prompt.row])
             prompt.done += self.chunk
-        self._move_computed(hidden_RCD, torch.tensor(last, device=device))
+        self._move_computed(hidden_RCD, last_R)
 
-    def _embedded(self, ids_RC: Tensor) -> Tensor:
+    def _embedded(self, ids_RC: np.ndarray) -> Tensor:
         """Embeddings of a chunk, [R, C, D], those of images and audio included."""
-        x_RCD = self.model.language.embed_tokens(ids_RC)
+        device = self.model.language.norm.weight.device
+        x_RCD = self.model.language.embed_tokens(on_device(ids_RC, device))
         for prompt in self.pending:
             if prompt.x is not None:
                 x_LD = prompt.x[prompt.done : prompt.done + self.chunk]
                 x_RCD[prompt.row, : len(x_LD)] = x_LD.to(x_RCD.dtype)
             if prompt.clips is not None and prompt.heard is not None:
-                places = prompt.heard[prompt.done : prompt.done + self.chunk].nonzero()[:, 0]
+                places = np.flatnonzero(prompt.heard[prompt.done : prompt.done + self.chunk])
                 if len(places):
-                    x_RCD[prompt.row, places] = prompt.clips.take(len(places)).to(x_RCD.dtype)
+                    x_RCD[prompt.row, on_device(places, device)] = prompt.clips.take(len(places)).to(x_RCD.dtype)
         return x_RCD
 
-    def _move_computed(self, hidden_RCD: Tensor, last_R: Tensor) -> None:
+    def _move_computed(self, hidden_RCD: Tensor, last_R: np.ndarray) -> None:
         """Makes those prompts ready that have no token left, with the logits after their last one: at `last_R` of their
         row's chunk. The head is computed for all rows, since a product of fewer rows may round differently."""
         computed = [prompt for prompt in self.pending if prompt.done >= len(prompt.tokens)]
         if not computed:
             return
-        ends_RD = hidden_RCD[torch.arange(self.rows, device=last_R.device), last_R]
+        device = hidden_RCD.device
+        ends_RD = hidden_RCD[torch.arange(self.rows, device=device), on_device(last_R, device)]
         logits_RV = self.model.language.head(ends_RD).float()
         for prompt in computed:
             prompt.logits = logits_RV[prompt.row].clone()
@@ -213,13 +204,6 @@ class Prefill:
         for logprob, top_ids, top_values in zip(own, ids, values, strict=True):
             prompt.logprobs.append((logprob, list(zip(top_ids, top_values, strict=True))))
 
-    def _routes(self, prompts: Iterable[Prompt]) -> dict[str, Tensor | None]:
-        """Which tokens of the chunk take which adapter, bool [R, C]."""
-        routes: dict[str, Tensor | None] = {}
-        for prompt in prompts:
-            for name, mask in prompt.masks.items():
-                tokens = mask[prompt.done : prompt.done + self.chunk]
-                mask_RC = routes.setdefault(name, mask.new_zeros(self.rows, self.chunk))
-                assert mask_RC is not None
-                mask_RC[prompt.row, : len(tokens)] = tokens
-        return routes
+
+def _hidden(hidden_RCD: Tensor) -> Tensor:
+    return hidden_RCD

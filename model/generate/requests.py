@@ -30,13 +30,15 @@ FinishReason = Literal["stop", "length"]
 class Options:
     """`max_num_seqs`: completions generated side by side; `max_model_len`: tokens of the longest, with its prompt.
     `max_num_partial_prefills`: prompts computed side by side, `prefill_chunk_size` tokens of each in a step;
-    `block_size`: tokens of a page of the cache, which attention adds up at a time."""
+    `block_size`: tokens of a page of the cache, which attention adds up at a time. `graphs`: run the decoder as CUDA
+    graphs; None: on CUDA; False: there with the same kernels, launched one by one by the host, which is slow."""
 
     max_num_seqs: int = 64
     max_model_len: int = 1024
     max_num_partial_prefills: int = 8
     prefill_chunk_size: int = 32
     block_size: int = 128
+    graphs: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "max_num_partial_prefills", "prefill_chunk_size"):
