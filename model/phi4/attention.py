@@ -60,7 +60,7 @@ class _Segments:
         self._lengths = torch.unique_consecutive(samples_T[real_N], return_counts=True)[1].tolist()
         self._real_N = real_N
         self._rows: _Rows | None = None
-        self._ends: tuple[Tensor, _Places] | None = None
+        self._ends: tuple[Tensor, Places] | None = None
 
     def attend(self, q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor) -> Tensor:
         """Attention of each segment, [T, H, D]."""
@@ -78,7 +78,7 @@ class _Segments:
         """By the kernel for segments of any lengths. No test of this project runs it: those have no CUDA device."""
         if self._ends is None:
             starts = torch.tensor([0, *accumulate(self._lengths)], dtype=torch.int32, device=self._device)
-            self._ends = starts, _Places(self._real_N, self._tokens, self._device)
+            self._ends = starts, Places(self._real_N, self._tokens, self._device)
         starts, places = self._ends
         q_NHD, k_NGD, v_NGD = (places.fill(x) for x in (q_THD, k_TGD, v_TGD))
         longest = max(self._lengths, default=0)
@@ -103,7 +103,7 @@ class _Rows:
                 row_M = torch.full((longest,), -1)
                 row_M[: lengths[segment]] = real_N[firsts[segment] : firsts[segment + 1]]
                 rows.append(row_M)
-        self._places = _Places(torch.cat(rows) if rows else real_N, tokens, device)
+        self._places = Places(torch.cat(rows) if rows else real_N, tokens, device)
 
     def attend(self, q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor) -> Tensor:
         """As `_Segments.attend`."""
@@ -134,7 +134,7 @@ def _groups(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-class _Places:
+class Places:
     """Tokens to places and back; a place without a token, and a token without a place, get zeros.
 
     `token_P`: the token of each place, each token once at most; -1: none.

@@ -165,7 +165,7 @@ def test_the_kernel_for_segments_end_to_end_is_asked_for_the_same(monkeypatch: p
 
 
 def test_moving_tokens_has_the_gradient_of_the_move_twice_over() -> None:
-    places = attention._Places(torch.tensor([3, -1, 0, 1, -1]), 5, torch.device("cpu"))
+    places = attention.Places(torch.tensor([3, -1, 0, 1, -1]), 5, torch.device("cpu"))
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     assert places.fill(x)[:, 0].tolist() == [x[3, 0], 0, x[0, 0], x[1, 0], 0]
     kept = torch.tensor([True, True, False, True, False])[:, None]
