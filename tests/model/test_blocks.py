@@ -48,11 +48,11 @@ def test_decoder_and_encoders_have_the_switch() -> None:
     model = enlivened(NANO, 0)
     assert len(stacks(model)) == 3
     checkpoint_activations(model.vision_encoder)
-    assert [stack.checkpointing for stack in stacks(model)] == [False, True, False]
+    assert [stack.recomputed for stack in stacks(model)] == [0, 1, 0]
     checkpoint_activations(model)
-    assert all(stack.checkpointing for stack in stacks(model))
-    checkpoint_activations(model, False)
-    assert not any(stack.checkpointing for stack in stacks(model))
+    assert all(stack.recomputed == 1 for stack in stacks(model))
+    checkpoint_activations(model, 0)
+    assert not any(stack.recomputed for stack in stacks(model))
 
 
 def test_checkpointing_computes_each_block_twice_and_the_same_to_the_bit() -> None:
@@ -133,7 +133,7 @@ def test_both_switches_go_together_with_adapters_and_come_off() -> None:
     for name, gradient in gradients().items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
     compile_blocks(model, None)
-    checkpoint_activations(model, False)
+    checkpoint_activations(model, 0)
     assert all(torch.equal(gradient, expected[name]) for name, gradient in gradients().items())
     assert list(model.state_dict()) == names
     torch._dynamo.reset()
