@@ -72,15 +72,15 @@ class Attention:
 
 def _causal(q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
     group = q_BHLD.shape[1] // k_BGLD.shape[1]
-    if group > 1 and not _shares_keys(q_BHLD):
+    if group > 1 and _shares_keys(q_BHLD):
+        return F.scaled_dot_product_attention(q_BHLD, k_BGLD, v_BGLD, is_causal=True, enable_gqa=True)
+    if group > 1:  # not every kernel takes fewer heads of keys than of queries
         k_BGLD, v_BGLD = k_BGLD.repeat_interleave(group, 1), v_BGLD.repeat_interleave(group, 1)
-        group = 1
-    more = {"enable_gqa": True} if group > 1 else {}
-    return F.scaled_dot_product_attention(q_BHLD, k_BGLD, v_BGLD, is_causal=True, **more)
+    return F.scaled_dot_product_attention(q_BHLD, k_BGLD, v_BGLD, is_causal=True)
 
 
 def _shares_keys(q_BHLD: Tensor) -> bool:
-    """Whether torch's kernel takes fewer heads of keys than of queries: that of Flash Attention, on CUDA, in half
+    """Whether torch's kernel takes fewer heads of keys than of queries: that of Flash Attention does, on CUDA, in half
     precision. In training alone, so that gates, evaluation and generation are what they were measured to be."""
     return q_BHLD.is_cuda and q_BHLD.dtype in _HALF and torch.is_grad_enabled()
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 GRAPHS = 64
-"""Graphs of a piece of a block, at most, before it runs uncompiled. A decoder's pieces have one for each set of adapters
-that a batch takes (five, or none), and another where tokens that differ from batch to batch became a symbol; each once
-more for the first layer, whose input may need no gradient."""
+"""Graphs of a piece of a block, at most, before it runs uncompiled. A decoder's pieces have one for each set of
+adapters that a batch takes (six, none of them included), and another where numbers of tokens that differ from batch to
+batch became symbols; each once more for the first layer, whose input is a view, and may need no gradient."""
 
 
 class Run(Protocol):
@@ -34,8 +34,8 @@ def plainly(piece: Callable[..., Any], *inputs: Any) -> Any:
 class Stack(nn.ModuleList):
     """Blocks in their order. `recomputed`: the share of them that keep their inputs alone for the backward pass, and
     are computed once more there. `backend`: that of torch.compile; None: not compiled. `in_pieces`: a block's forward
-    takes a last argument `run`, a `Run`, and has its pieces carried out by it, so that what lies between them (attention,
-    whose segments are other ones in each batch) is not compiled; else a block is one piece."""
+    takes a last argument `run`, a `Run`, and has its pieces carried out by it, so that what lies between them
+    (attention, whose segments are other ones in each batch) is not compiled; else a block is one piece."""
 
     def __init__(self, *args: Any, in_pieces: bool = False) -> None:
         super().__init__(*args)

@@ -52,9 +52,7 @@ class SelfAttention(nn.Module):
         self.qkv_proj = MultiLoRALinear(config.hidden_size, rows, adapters)
         self.o_proj = MultiLoRALinear(config.hidden_size, config.hidden_size, adapters)
 
-    def projected(
-        self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], routes: Routes
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def projected(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], routes: Routes) -> tuple[Tensor, Tensor, Tensor]:
         """[B, L, hidden] -> q [B, H, L, D], k and v [B, G, L, D], as `Attend` takes them; the rest as `Decoder`."""
         qkv = self.qkv_proj(x_BLD, routes).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         # Heads before positions, as kernels of attention want them. Queries and keys lie side by side: they rotate in
@@ -108,9 +106,7 @@ class Layer(nn.Module):
         x_BLD = run(Layer._after, self, x_BLD, attend(layer, *heads), routes)
         return x_BLD
 
-    def _before(
-        self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], routes: Routes
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _before(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], routes: Routes) -> tuple[Tensor, Tensor, Tensor]:
         return self.self_attn.projected(self.input_layernorm(x_BLD), rope, routes)
 
     def _after(self, x_BLD: Tensor, y_BHLD: Tensor, routes: Routes) -> Tensor:

@@ -78,8 +78,8 @@ def rehearse(
 ) -> Rehearsal:
     """A step whose passes are as `batch` each, of which the integers have to be real and the rest may be on the meta
     device. `objective`: what the stage minimises, of a model; `stored`: the types of parts that are not trained, else
-    float32; `recompute`: share of blocks that keep their inputs alone. Raises as `trained_parameters`, and what the model raises
-    for a batch that does not fit it."""
+    float32; `recompute`: the share of blocks that keep their inputs alone. Raises as `trained_parameters`, and what
+    the model raises for a batch that does not fit it."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     model = _blank_model(config, stage.trainable, stored or {}, fake).train()
     with fake:

@@ -161,7 +161,8 @@ class Objective(nn.Module):
             batch.input_ids[None],
             segment_ids=batch.segments[None],
             adapter=self.adapter,
-            on_host=(host.input_ids[None], host.segments[None]),
+            ids_on_host=host.input_ids[None],
+            segments_on_host=host.segments[None],
             **batch.inputs,
         )
         targets_N = batch.targets

@@ -49,7 +49,7 @@ def build(
 
 
 def _in_one_pass(trained: Mapping[str, nn.Parameter]) -> bool | None:
-    """Whether AdamW reads and writes each number once, in a kernel of its own, on CUDA: it rounds otherwise than torch's
+    """Whether AdamW reads and writes each number once, by a kernel of its own: on CUDA. It rounds otherwise than torch's
     loops over parameters, which a CPU keeps (None: torch's choice there), so that its runs go on to the same bits."""
     on_cuda = bool(trained) and all(parameter.is_cuda for parameter in trained.values())
     return True if on_cuda else None

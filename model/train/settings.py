@@ -18,9 +18,9 @@ class Settings:
     """How a run is carried out, no part of what it makes. `windows_per_pass`: windows that go through the model
     together, the rest of a step is accumulated; `checkpoint_every`: steps; `keep`: checkpoints; `ahead`: windows that
     threads read ahead; `shard`: where a stage trains the language model alone, each of several ranks has a
-    share of its weights, gradients and optimizer, not a replica of them; `recompute`: the share of the blocks of decoder
-    and encoders, 0 to 1, that keep their inputs alone for the backward pass and are computed once more there, to the
-    same bits (True: all; .5: every second; False: none); `compile`: blocks are compiled by torch, which rounds
+    share of its weights, gradients and optimizer, not a replica of them; `recompute`: the share of the blocks of
+    decoder and encoders, 0 to 1, that keep their inputs alone for the backward pass and are computed once more there,
+    to the same bits (True: all; .5: every second; False: none); `compile`: blocks are compiled by torch, which rounds
     otherwise. Raises ValueError that names the field."""
 
     windows_per_pass: int = 1

@@ -55,6 +55,21 @@ def test_decoder_and_encoders_have_the_switch() -> None:
     assert not any(stack.recomputed for stack in stacks(model))
 
 
+@pytest.mark.parametrize(
+    ("share", "numbers"), [(0, []), (0.25, [3]), (1 / 3, [3]), (0.5, [1, 3]), (0.75, [1, 2, 3]), (1, [0, 1, 2, 3])]
+)
+def test_a_share_of_the_blocks_is_recomputed_evenly_and_the_bits_stay(share: float, numbers: list[int]) -> None:
+    model, batch = text_model(num_hidden_layers=4).train(), texts(7, 12)
+    loss, gradients = step(model, batch)
+    checkpoint_activations(model, share)
+    count = runs(model)
+    again, others = step(model, batch)
+    assert [number for number in range(4) if count[f"language.layers.{number}"] == 2] == numbers
+    assert set(count.values()) <= {1, 2} and len(count) == 4
+    assert torch.equal(again, loss) and gradients.keys() == others.keys()
+    assert all(torch.equal(others[name], gradient) for name, gradient in gradients.items())
+
+
 def test_checkpointing_computes_each_block_twice_and_the_same_to_the_bit() -> None:
     """Dropout of the adapters included, which is drawn again as it was."""
     model, batch = enlivened(NANO, 2).train(), batch_of_all_kinds()
@@ -113,6 +128,39 @@ def test_compiled_blocks_compute_the_same_and_are_compiled_once_for_all_batches(
         for name, gradient in gradients.items():
             torch.testing.assert_close(others[name], gradient, atol=1e-4, rtol=1e-4, msg=name)
     assert seen[0] > 0 and seen[1] == seen[-1], f"graphs after each batch: {seen}"
+    torch._dynamo.reset()
+
+
+Row = list[str | None]
+
+
+def mixed(model: Multimodal, rows: Row) -> None:
+    model.zero_grad()
+    model.hidden(ids(len(rows), 12), adapter=rows).square().mean().backward()
+
+
+def test_adapters_break_no_graph_and_batches_of_other_lengths_compile_nothing() -> None:
+    """A decoder's block is two graphs, before and after attention; a set of adapters that a batch takes has its own,
+    and where tokens turn out to differ from batch to batch another, for any number of them."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model, counter = text_model(num_hidden_layers=2).train(), CompileCounterWithBackend("eager")
+    compile_blocks(model, counter)
+    both: list[Row] = [
+        ["vision", None, "speech"],
+        ["speech", None, "vision", "vision"],
+        [None] * 4 + ["vision", "speech"],
+    ]
+    graphs = []
+    for rows in both:
+        mixed(model, rows)
+        graphs.append(counter.frame_count)
+    # by lengths; then for all lengths, of the first layer, whose input is a view of the batch, and of the others
+    assert graphs == [2, 6, 6]
+    for rows in ([None] * 3, [None] * 4, *both):
+        mixed(model, rows)
+    assert counter.frame_count == 8, "text alone: two more, for any number of tokens"
+    assert not torch._dynamo.utils.counters["graph_break"]
     torch._dynamo.reset()
 
 
