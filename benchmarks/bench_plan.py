@@ -54,7 +54,7 @@ class Case:
     windows: int
     length: int
     precision: str = "float32"
-    checkpointing: bool = False
+    recompute: float = 0.0
 
     @property
     def stage(self) -> TrainStage:
@@ -66,7 +66,7 @@ class Case:
     def model(self) -> Multimodal:
         """Its model, from a seed."""
         model = Multimodal.seeded(self.config, 0)
-        checkpoint_activations(model, self.checkpointing)
+        checkpoint_activations(model, self.recompute)
         return model
 
     def objective(self, model: Multimodal) -> Objective:
@@ -86,7 +86,7 @@ def cases(tiny: bool) -> list[Case]:
     every = [
         Case("nano", text, language, 2, length),
         Case("wide", wide, language, 1, length),
-        Case("recomputed", text, language, 2, length, checkpointing=True),
+        Case("recomputed", text, language, 2, length, recompute=1.0),
         Case("bfloat16", text, language, 2, length, precision="bfloat16"),
         Case("adapters", adapters, lora, 2, length),
     ]
@@ -121,7 +121,7 @@ def window_of(source: Source, length: int) -> Window:
 
 def predicted(case: Case, source: Source) -> Estimate:
     """What a plan says."""
-    pace = Pace(windows_per_pass=case.windows, checkpointing=case.checkpointing)
+    pace = Pace(windows_per_pass=case.windows, recompute=case.recompute)
     return estimate(case.stage, case.config, window_of(source, case.length), pace, objective=case.objective)
 
 

@@ -21,20 +21,48 @@ _FILLED = 1 / 8, 8
 """A group's rows may be filled up by this share of the longest, or by so many tokens: fewer groups, more of them empty.
 Short segments cost little, calls for each length would not."""
 
-_HAS_VARLEN = "num_splits" in inspect.signature(varlen_attn).parameters  # older torch has another signature
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class EndToEnd:
+    """A kernel for segments of any lengths, end to end: torch.nn.attention.varlen, that of Flash Attention. It has not
+    run in a test of this project, which have no CUDA device: what stands in for it there has the same two methods."""
+
+    def takes(self, q_NHD: Tensor) -> bool:
+        """Whether queries like these, and their keys, are for the kernel; else they are gathered into rows."""
+        has_splits = "num_splits" in inspect.signature(varlen_attn).parameters  # older torch has another signature
+        return q_NHD.is_cuda and q_NHD.dtype in _HALF and has_splits
+
+    def __call__(self, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, starts: Tensor, longest: int) -> Tensor:
+        """Causal attention of each segment, [N, H, D]. `starts` int32 [S + 1] on the device: where segments begin, and
+        the last one ends; `longest`: tokens of the longest. The last dimension of q, k and v is dense."""
+        # One split of the keys: with more, a segment's sums would depend on the longest segment beside it.
+        more: dict[str, Any] = {"window_size": (-1, 0), "enable_gqa": True, "num_splits": 1}
+        y_NHD = varlen_attn(q_NHD, k_NGD, v_NGD, starts, starts, longest, longest, **more)
+        assert isinstance(y_NHD, Tensor)
+        return y_NHD
+
+
+KERNEL = EndToEnd()
+"""What segments are handed to that it takes."""
 
 
 class Attention:
     """Called by each layer: q [B, H, L, D], k and v [B, G, L, D] with H a multiple of G, result as q.
 
-    `samples_BL`: the number of each token's segment, 0 to n - 1 over the whole batch, never going back; None: each row
-    is one. `real_BL`, bool: False is padding, which nobody sees and whose result is 0.
+    `samples_BL`: each token's segment, as a number that no other segment of the batch has; a segment is a run of tokens
+    in the flattened batch. None: each row is one. `real_BL`, bool: False is padding, which nobody sees and whose result
+    is 0. Lengths decide shapes: where these lie on the device, it is waited for; on the CPU, not.
     """
 
     def __init__(self, samples_BL: Tensor | None = None, real_BL: Tensor | None = None) -> None:
         self._segments = None if samples_BL is None else _Segments(samples_BL, real_BL)
 
     def __call__(self, layer: int, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(q_BHLD.device.type):
+            # As it would cast them for torch's own attention; here, so that the kernel is chosen by that type.
+            kind = torch.get_autocast_dtype(q_BHLD.device.type)
+            q_BHLD, k_BGLD, v_BGLD = q_BHLD.to(kind), k_BGLD.to(kind), v_BGLD.to(kind)
         if self._segments is None:
             return _causal(q_BHLD, k_BGLD, v_BGLD)
         q_THD, k_TGD, v_TGD = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHLD, k_BGLD, v_BGLD))
@@ -44,49 +72,53 @@ class Attention:
 
 def _causal(q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
     group = q_BHLD.shape[1] // k_BGLD.shape[1]
+    if group > 1 and _shares_keys(q_BHLD):
+        return F.scaled_dot_product_attention(q_BHLD, k_BGLD, v_BGLD, is_causal=True, enable_gqa=True)
     if group > 1:  # not every kernel takes fewer heads of keys than of queries
         k_BGLD, v_BGLD = k_BGLD.repeat_interleave(group, 1), v_BGLD.repeat_interleave(group, 1)
     return F.scaled_dot_product_attention(q_BHLD, k_BGLD, v_BGLD, is_causal=True)
 
 
+def _shares_keys(q_BHLD: Tensor) -> bool:
+    """Whether torch's kernel takes fewer heads of keys than of queries: that of Flash Attention does, on CUDA, in half
+    precision. In training alone, so that gates, evaluation and generation are what they were measured to be."""
+    return q_BHLD.is_cuda and q_BHLD.dtype in _HALF and torch.is_grad_enabled()
+
+
 class _Segments:
     """Where the segments of a batch lie, worked out once for all layers. T: tokens of the flattened batch, padding
-    included; P: places of all rows of all groups. Waits for the device, since lengths decide shapes."""
+    included; P: places of all rows of all groups."""
 
     def __init__(self, samples_BL: Tensor, real_BL: Tensor | None) -> None:
-        self._device, self._tokens = samples_BL.device, samples_BL.numel()
+        self._tokens = samples_BL.numel()
         samples_T = samples_BL.flatten().cpu()
         real_N = torch.arange(self._tokens) if real_BL is None else real_BL.flatten().cpu().nonzero()[:, 0]
         self._lengths = torch.unique_consecutive(samples_T[real_N], return_counts=True)[1].tolist()
         self._real_N = real_N
         self._rows: _Rows | None = None
-        self._ends: tuple[Tensor, _Places] | None = None
+        self._ends: tuple[Tensor, Places | None] | None = None
 
     def attend(self, q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor) -> Tensor:
         """Attention of each segment, [T, H, D]."""
-        if torch.is_autocast_enabled(q_THD.device.type):
-            # As it would cast them for torch's own attention; here, so that the kernel is chosen by that type.
-            kind = torch.get_autocast_dtype(q_THD.device.type)
-            q_THD, k_TGD, v_TGD = q_THD.to(kind), k_TGD.to(kind), v_TGD.to(kind)
-        if q_THD.is_cuda and q_THD.dtype in (torch.float16, torch.bfloat16) and _HAS_VARLEN:
+        if KERNEL.takes(q_THD):
             return self._end_to_end(q_THD, k_TGD, v_TGD)
         if self._rows is None:
-            self._rows = _Rows(self._real_N, self._lengths, self._tokens, self._device)
+            self._rows = _Rows(self._real_N, self._lengths, self._tokens, q_THD.device)
         return self._rows.attend(q_THD, k_TGD, v_TGD)
 
     def _end_to_end(self, q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor) -> Tensor:
-        """By the kernel for segments of any lengths. No test of this project runs it: those have no CUDA device."""
+        """By the kernel for segments of any lengths."""
         if self._ends is None:
-            starts = torch.tensor([0, *accumulate(self._lengths)], dtype=torch.int32, device=self._device)
-            self._ends = starts, _Places(self._real_N, self._tokens, self._device)
+            starts = torch.tensor([0, *accumulate(self._lengths)], dtype=torch.int32, device=q_THD.device)
+            # Without padding, as in training, all tokens lie where the kernel wants them: nothing is moved.
+            is_full = len(self._real_N) == self._tokens
+            self._ends = starts, None if is_full else Places(self._real_N, self._tokens, q_THD.device)
         starts, places = self._ends
-        q_NHD, k_NGD, v_NGD = (places.fill(x) for x in (q_THD, k_TGD, v_TGD))
         longest = max(self._lengths, default=0)
-        # One split of the keys: with more, a segment's sums would depend on the longest segment beside it.
-        more: dict[str, Any] = {"window_size": (-1, 0), "enable_gqa": True, "num_splits": 1}
-        y_NHD = varlen_attn(q_NHD, k_NGD, v_NGD, starts, starts, longest, longest, **more)
-        assert isinstance(y_NHD, Tensor)
-        return places.empty(y_NHD)
+        if places is None:
+            return KERNEL(q_THD, k_TGD, v_TGD, starts, longest)
+        q_NHD, k_NGD, v_NGD = (places.fill(x) for x in (q_THD, k_TGD, v_TGD))
+        return places.empty(KERNEL(q_NHD, k_NGD, v_NGD, starts, longest))
 
 
 class _Rows:
@@ -103,7 +135,7 @@ class _Rows:
                 row_M = torch.full((longest,), -1)
                 row_M[: lengths[segment]] = real_N[firsts[segment] : firsts[segment + 1]]
                 rows.append(row_M)
-        self._places = _Places(torch.cat(rows) if rows else real_N, tokens, device)
+        self._places = Places(torch.cat(rows) if rows else real_N, tokens, device)
 
     def attend(self, q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor) -> Tensor:
         """As `_Segments.attend`."""
@@ -134,7 +166,7 @@ def _groups(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-class _Places:
+class Places:
     """Tokens to places and back; a place without a token, and a token without a place, get zeros.
 
     `token_P`: the token of each place, each token once at most; -1: none.

@@ -116,8 +116,8 @@ class AudioEncoder(nn.Module):
         if length_B is not None:
             seen_RW = self._seen(frames_after(length_B, reduction), start, *x_RWD.shape[:2])
             bias_RHWW = self._with_mask(bias_RHWW, seen_RW)
-        for block in self.encoders:
-            x_RWD = self.encoders.call(block, x_RWD, bias_RHWW)
+        for number in range(len(self.encoders)):
+            x_RWD = self.encoders.call(number, x_RWD, bias_RHWW)
         return x_RWD.reshape(len(own_BTM), -1, self.config.hidden_size)[:, : end - start]
 
     def _fold(self, x_BTD: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gristmill.model.phi4.blocks import Stack
+from gristmill.model.phi4.blocks import Run, Stack, plainly
 from gristmill.model.phi4.config import LoraConfig, TextConfig
 from gristmill.model.phi4.lora import MultiLoRALinear, Routes
 from gristmill.model.phi4.rope import rotate
@@ -37,12 +37,6 @@ class RMSNorm(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 
-@torch.compiler.disable
-def _attended(attend: Attend, layer: int, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
-    """Outside of what is compiled of a block: segments and pages are other ones in each batch."""
-    return attend(layer, q_BHLD, k_BGLD, v_BGLD)
-
-
 class SelfAttention(nn.Module):
     """Rows of `qkv_proj`: all queries, then keys, then values. H query heads; G key heads, each of which serves H / G
     query heads; `head_dim` channels of a head."""
@@ -58,15 +52,19 @@ class SelfAttention(nn.Module):
         self.qkv_proj = MultiLoRALinear(config.hidden_size, rows, adapters)
         self.o_proj = MultiLoRALinear(config.hidden_size, config.hidden_size, adapters)
 
-    def forward(self, layer: int, x_BLD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, routes: Routes) -> Tensor:
-        """[B, L, hidden] -> [B, L, hidden]; `layer`: the number of this layer, for `attend`; the rest as `Decoder`."""
+    def projected(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], routes: Routes) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, L, hidden] -> q [B, H, L, D], k and v [B, G, L, D], as `Attend` takes them; the rest as `Decoder`."""
         qkv = self.qkv_proj(x_BLD, routes).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         # Heads before positions, as kernels of attention want them. Queries and keys lie side by side: they rotate in
         # one go.
         turning, v_BGLD = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
         q_BHLD, k_BGLD = rotate(turning, *rope).split([self.heads, self.kv_heads], 1)
-        y_BHLD = _attended(attend, layer, q_BHLD, k_BGLD, v_BGLD)
-        return self.o_proj(y_BHLD.transpose(1, 2).flatten(2), routes)
+        return q_BHLD, k_BGLD, v_BGLD
+
+    def output(self, y_BHLD: Tensor, routes: Routes) -> Tensor:
+        """What heads attended to, [B, H, L, D] -> [B, L, hidden]."""
+        y_BLD: Tensor = self.o_proj(y_BHLD.transpose(1, 2).flatten(2), routes)
+        return y_BLD
 
 
 class MLP(nn.Module):
@@ -93,10 +91,28 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config, adapters)
 
-    def forward(self, layer: int, x_BLD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, routes: Routes) -> Tensor:
-        """[B, L, hidden] -> [B, L, hidden]; arguments as those of `SelfAttention`."""
-        x_BLD = x_BLD + self.self_attn(layer, self.input_layernorm(x_BLD), rope, attend, routes)
-        return x_BLD + self.mlp(self.post_attention_layernorm(x_BLD), routes)
+    def forward(
+        self,
+        layer: int,
+        x_BLD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        attend: Attend,
+        routes: Routes,
+        run: Run = plainly,
+    ) -> Tensor:
+        """[B, L, hidden] -> [B, L, hidden]; `layer`: the number of this layer, for `attend`; `run`: what carries out
+        its two pieces, before and after attention; the rest as `Decoder`."""
+        heads = run(Layer._before, self, x_BLD, rope, routes)
+        x_BLD = run(Layer._after, self, x_BLD, attend(layer, *heads), routes)
+        return x_BLD
+
+    def _before(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], routes: Routes) -> tuple[Tensor, Tensor, Tensor]:
+        return self.self_attn.projected(self.input_layernorm(x_BLD), rope, routes)
+
+    def _after(self, x_BLD: Tensor, y_BHLD: Tensor, routes: Routes) -> Tensor:
+        x_BLD = x_BLD + self.self_attn.output(y_BHLD, routes)
+        y_BLD: Tensor = x_BLD + self.mlp(self.post_attention_layernorm(x_BLD), routes)
+        return y_BLD
 
 
 class Decoder(nn.Module):
@@ -107,7 +123,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         nn.init.normal_(self.embed_tokens.weight, std=0.02)
-        self.layers = Stack(Layer(config, adapters) for _ in range(config.num_hidden_layers))
+        self.layers = Stack((Layer(config, adapters) for _ in range(config.num_hidden_layers)), in_pieces=True)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         if not config.tie_word_embeddings:
             self.lm_head = MultiLoRALinear(config.hidden_size, config.vocab_size, ())
@@ -115,8 +131,8 @@ class Decoder(nn.Module):
     def forward(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, routes: Routes) -> Tensor:
         """Embeddings [B, L, hidden] -> hidden states [B, L, hidden]. `rope`: cos and sin of `model.phi4.rope.tables`;
         `attend`: how queries attend, masks, packing and caches included; `routes`: which tokens take which adapter."""
-        for number, layer in enumerate(self.layers):
-            x_BLD = self.layers.call(layer, number, x_BLD, rope, attend, routes)
+        for number in range(len(self.layers)):
+            x_BLD = self.layers.call(number, number, x_BLD, rope, attend, routes)
         return self.norm(x_BLD)
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gristmill.model.phi4.attention import Attention
+from gristmill.model.phi4.attention import Attention, Places
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.decoder import Decoder
+from gristmill.model.phi4.lora import Routes
 from gristmill.model.phi4.modalities import MODALITIES, Inputs, Modality
 from gristmill.model.phi4.parts import ADAPTERS, check_parts
 from gristmill.model.phi4.rope import tables
-from gristmill.model.phi4.routing import Adapter, among, masks, routes, tokens_of
+from gristmill.model.phi4.routing import Adapter, among, masks, routes, side_by_side, tokens_of
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,14 @@ class Multimodal(nn.Module):
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
         adapter: Adapter = "auto",
+        *,
+        ids_on_host: Tensor | None = None,
+        segments_on_host: Tensor | None = None,
         **inputs: Any,
     ) -> Tensor:
         """What `language.head` makes logits of, [B, L, hidden]: for a loss that does not want all logits at once.
-        Arguments and errors as those of `forward`."""
+        Arguments and errors as those of `forward`; `ids_on_host`, `segments_on_host`: the same on the CPU. Where
+        gradients are computed they decide routes and shapes, which then are not asked of the device."""
         samples = _samples(input_ids, segment_ids)
         # Asking the mask waits for the device once, and spares every layer a mask where nothing is padded.
         real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
@@ -92,10 +97,43 @@ class Multimodal(nn.Module):
         position_ids = position_ids.expand_as(input_ids)
         long_BL = self._long(position_ids, samples, real)
         x_BLD = self.embed(input_ids, samples, **inputs)
+        order_T: Tensor | None = None
+        chosen: Routes | None = None
+        if torch.is_grad_enabled() and adapter != "token":
+            ids_BL = input_ids.cpu() if ids_on_host is None else ids_on_host
+            if segments_on_host is None and segment_ids is not None:
+                segments_on_host = segment_ids.cpu()
+            samples = _samples(ids_BL, segments_on_host)
+            order_T, chosen = side_by_side(masks(self.config, adapter, ids_BL, samples))
+        if order_T is not None:
+            return self._in_order(order_T, x_BLD, position_ids, long_BL, samples, real, chosen or {})
+        if chosen is None:
+            chosen = routes(masks(self.config, adapter, input_ids, samples))
         rope = tables(self.config.text, position_ids, long_BL, x_BLD.dtype)
         attend = Attention() if segment_ids is None and real is None else Attention(samples, real)
-        chosen = routes(masks(self.config, adapter, input_ids, samples))
         return self.language(x_BLD, rope, attend, chosen)
+
+    def _in_order(
+        self,
+        order_T: Tensor,
+        x_BLD: Tensor,
+        positions_BL: Tensor,
+        long_BL: Tensor,
+        samples_BL: Tensor,
+        real_BL: Tensor | None,
+        chosen: Routes,
+    ) -> Tensor:
+        """Hidden states of a batch whose samples go through the decoder in another order, as one row: two moves of the
+        batch, in place of two in every linear. `order_T` and `samples_BL` lie on the CPU."""
+        places, there_T = Places(order_T, len(order_T), x_BLD.device), order_T.to(x_BLD.device)
+
+        def ordered(x_BL: Tensor) -> Tensor:
+            return x_BL.flatten()[order_T if x_BL.is_cpu else there_T][None]
+
+        rope = tables(self.config.text, ordered(positions_BL), ordered(long_BL), x_BLD.dtype)
+        attend = Attention(ordered(samples_BL), None if real_BL is None else ordered(real_BL))
+        y_1TD = self.language(places.fill(x_BLD.flatten(0, 1))[None], rope, attend, chosen)
+        return places.empty(y_1TD[0]).view_as(x_BLD)
 
     def embed(self, input_ids: Tensor, samples_BL: Tensor | None = None, **inputs: Tensor | None) -> Tensor:
         """Embeddings [B, L, hidden]; images and clips stand in the order of their tokens in the flattened batch.

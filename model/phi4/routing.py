@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gristmill.model.phi4.config import ModelConfig
-from gristmill.model.phi4.lora import Routes
+from gristmill.model.phi4.lora import Routes, Span
 from gristmill.model.phi4.modalities import MODALITIES
 
 Adapter = str | Sequence[str | None] | None
@@ -68,6 +68,28 @@ def routes(masks: Mapping[str, Tensor]) -> Routes:
         if len(places_N):
             places_by_adapter[name] = None if len(places_N) == mask_BL.numel() else places_N
     return places_by_adapter
+
+
+def side_by_side(masks: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Span | None]]:
+    """An order in which the tokens of each adapter lie end to end: places in the flattened batch, int64 [B * L], None
+    where they already do; and the routes of that order.
+
+    Tokens that take the same adapter stay in their order, so samples stay whole where all of a sample take the same.
+    Tokens without an adapter come last: the first span always begins at 0, which a compiled block may rely on. Masks
+    lie on the CPU, or the device is waited for.
+    """
+    masks_T = {name: mask.flatten() for name, mask in masks.items() if bool(mask.any())}
+    routes: dict[str, Span | None] = {}
+    start = 0
+    kind_T = torch.full((next(iter(masks.values())).numel() if masks else 0,), len(masks_T))
+    for number, (name, mask_T) in enumerate(masks_T.items()):
+        kind_T[mask_T] = number
+        stop = start + int(mask_T.sum())
+        # None for all tokens: the same route whatever their number
+        routes[name] = None if stop - start == len(mask_T) else Span(start, stop)
+        start = stop
+    lies_so = bool((kind_T.diff() >= 0).all())
+    return None if lies_so else kind_T.argsort(stable=True), routes
 
 
 def among(here_BL: Tensor, samples_BL: Tensor) -> Tensor:

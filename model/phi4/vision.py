@@ -117,7 +117,7 @@ class Layers(nn.Module):
     def forward(self, x_NLD: Tensor, seen_N11L: Tensor | None) -> Tensor:
         """[N, L, D] -> [N, L, D], of the last layer that is used; arguments as those of `Attention`."""
         for number in range(self.used):
-            x_NLD = self.layers.call(self.layers[number], x_NLD, seen_N11L)
+            x_NLD = self.layers.call(number, x_NLD, seen_N11L)
         return x_NLD
 
 

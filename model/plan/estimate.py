@@ -61,13 +61,13 @@ class Window:
 @dataclass(frozen=True)
 class Pace:
     """How a step is carried out on `ranks`, each on a device of this name, as "cpu" or "NVIDIA H100".
-    `windows_per_pass` go through the model together; `checkpointing`: blocks keep their inputs alone for backward;
-    `shard`: where a stage trains the language model alone, each rank has a share of it and of its optimizer."""
+    `windows_per_pass` go through the model together; `recompute`: the share of blocks that keep their inputs alone for
+    backward; `shard`: where a stage trains the language model alone, each rank has a share of it and of its optimizer."""
 
     device: str = "cpu"
     ranks: int = 1
     windows_per_pass: int = 1
-    checkpointing: bool = False
+    recompute: float = 0.0
     shard: bool = False
 
 
@@ -111,7 +111,7 @@ def estimate(
         segments, targets = len(batch.cu_seqlens) - 1, len(batch.targets)
         drawn = Drawn(*(torch.empty(count, device="meta") for count in (segments, targets, targets)))
         batch = replace(batch, drawn=drawn)
-    rehearsal = rehearse(stage, config, batch, objective, stored=stored, checkpointing=pace.checkpointing)
+    rehearsal = rehearse(stage, config, batch, objective, stored=stored, recompute=pace.recompute)
     # Memory is that of full windows, time that of windows as they are on average.
     passes = windows / of_pass * window.tokens / window.length
     flops = rehearsal.of_pass.flops * passes + rehearsal.of_update.flops

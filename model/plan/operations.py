@@ -187,10 +187,12 @@ def _causal_pairs(count: Callable[..., float], first: int) -> Callable[..., floa
 
 _FLOPS: dict[Any, Callable[..., float]] = {
     **flop_registry,
+    _ATEN.addmm_: flop_registry[_ATEN.addmm],
     _ATEN._scaled_dot_product_flash_attention_for_cpu: _causal_pairs(sdpa_flop_count, 0),
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _causal_pairs(sdpa_backward_flop_count, 1),
 }
-"""Operations by operator, from its arguments and `out_val`; torch's table has no attention of a CPU."""
+"""Operations by operator, from its arguments and `out_val`; torch's table has no attention of a CPU and no
+product that is added in place."""
 
 
 def _key(value: Any) -> object:

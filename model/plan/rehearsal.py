@@ -64,7 +64,7 @@ class Rehearsal:
     parameters: Mapping[Part, int]
     trained: Mapping[Part, int]
     precision: str
-    checkpointing: bool
+    recompute: float
 
 
 def rehearse(
@@ -74,17 +74,17 @@ def rehearse(
     objective: Callable[[Multimodal], nn.Module],
     *,
     stored: Mapping[Part, torch.dtype] | None = None,
-    checkpointing: bool = False,
+    recompute: float = 0.0,
 ) -> Rehearsal:
     """A step whose passes are as `batch` each, of which the integers have to be real and the rest may be on the meta
     device. `objective`: what the stage minimises, of a model; `stored`: the types of parts that are not trained, else
-    float32; `checkpointing`: blocks keep their inputs alone. Raises as `trained_parameters`, and what the model raises
-    for a batch that does not fit it."""
+    float32; `recompute`: the share of blocks that keep their inputs alone. Raises as `trained_parameters`, and what
+    the model raises for a batch that does not fit it."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     model = _blank_model(config, stage.trainable, stored or {}, fake).train()
     with fake:
         module = objective(model)
-    checkpoint_activations(model, checkpointing)
+    checkpoint_activations(model, recompute)
     trained = trained_parameters(stage, model, module)
     batch = _blank_batch(batch, fake)
     watch = Watch()
@@ -114,7 +114,7 @@ def rehearse(
         optimizer.step()
         memory = Memory(parameters, size(gradients.flat), state, loaded, activations, watch.peak - standing)
     numbers = counts(model), _numbers(trained)
-    return Rehearsal(memory, of_pass, watch.phase(), *numbers, stage.precision, checkpointing)
+    return Rehearsal(memory, of_pass, watch.phase(), *numbers, stage.precision, recompute)
 
 
 def _blank_model(

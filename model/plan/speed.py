@@ -73,7 +73,7 @@ class _Rates:
 
 def measured(rehearsal: Rehearsal) -> tuple[float, float]:
     """Seconds of a pass and of an update, on this machine's CPU with the threads that torch now has."""
-    around, first_touch = _around(rehearsal.precision, rehearsal.checkpointing), _first_touch()
+    around, first_touch = _around(rehearsal.precision, rehearsal.recompute), _first_touch()
     phases = (rehearsal.of_pass, rehearsal.of_update)
     alone = _tried_out(phases, BUDGET)
     of_pass, of_update = (
@@ -105,15 +105,15 @@ def _tried_out(phases: Sequence[Phase], budget: float) -> list[float]:
     return [sum(each.count * tried.get(each, rates.seconds(each)) for each in phase.operations) for phase in phases]
 
 
-def _around(precision: str, checkpointing: bool) -> float:
+def _around(precision: str, recompute: float) -> float:
     """Seconds of Python and autograd around an operation: what a pass of a model takes that has next to nothing to
     compute, beyond its operations by themselves."""
     stage = TrainStage("around", frozenset({Part.LANGUAGE}), "none@v1", 1, Optim(1e-3), steps=1, precision=precision)
     ids, ends = torch.ones(16, dtype=torch.int64), torch.tensor([0, 8, 16])
     batch = Batch(ids, ids.bool(), ends)
-    rehearsal = rehearse(stage, _TINY, batch, Objective, checkpointing=checkpointing)
+    rehearsal = rehearse(stage, _TINY, batch, Objective, recompute=recompute)
     model = Multimodal.seeded(_TINY, 0).train()
-    checkpoint_activations(model, checkpointing)
+    checkpoint_activations(model, recompute)
     objective = Objective(model)
 
     def once() -> None:

@@ -53,7 +53,8 @@ class Batch:
 
     `inputs`: of images and clips, as `Multimodal.embed` takes them. `reference_logprobs` float32 [S], for DPO: of each
     segment's targets together, by the reference model. `windows` int64 [S]: the number of each segment's window, for
-    losses over windows; None: all are of one. `drawn`: for GRPO.
+    losses over windows; None: all are of one. `drawn`: for GRPO. `on_host`: the batch as it was on the CPU, where this
+    is a copy of it on another device: what decides shapes is asked of it, which nobody waits for.
     """
 
     input_ids: Tensor
@@ -63,6 +64,7 @@ class Batch:
     reference_logprobs: Tensor | None = None
     windows: Tensor | None = None
     drawn: Drawn | None = None
+    on_host: Batch | None = None
 
     def __post_init__(self) -> None:
         tokens, ends = len(self.input_ids), self.cu_seqlens
@@ -75,8 +77,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
+        leaves = self.input_ids.is_cpu and torch.device(device).type != "cpu"
         return replace(
             self,
+            on_host=self if leaves else self.on_host,
             input_ids=self.input_ids.to(device, non_blocking=True),
             loss_mask=self.loss_mask.to(device, non_blocking=True),
             cu_seqlens=self.cu_seqlens.to(device, non_blocking=True),
@@ -95,7 +99,9 @@ class Batch:
     @property
     def targets(self) -> Tensor:
         """Places of the tokens whose prediction counts, int64 [N]. The first token of a segment never is one: what
-        stands before it is the end of another. Waits for the device."""
+        stands before it is the end of another."""
+        if self.on_host is not None:
+            return self.on_host.targets.to(self.input_ids.device, non_blocking=True)
         segments_T, counts_T = self.segments, torch.zeros_like(self.loss_mask, dtype=torch.bool)
         counts_T[1:] = self.loss_mask[1:].bool() & (segments_T[1:] == segments_T[:-1])
         return counts_T.nonzero()[:, 0]
@@ -150,8 +156,14 @@ class Objective(nn.Module):
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The cross-entropy of each target, float32 [N], and its place in the batch, int64 [N]. Only the hidden states
         that predict targets reach the head."""
+        host = batch.on_host or batch
         hidden_1TD = self.model.hidden(
-            batch.input_ids[None], segment_ids=batch.segments[None], adapter=self.adapter, **batch.inputs
+            batch.input_ids[None],
+            segment_ids=batch.segments[None],
+            adapter=self.adapter,
+            ids_on_host=host.input_ids[None],
+            segments_on_host=host.segments[None],
+            **batch.inputs,
         )
         targets_N = batch.targets
         hidden_ND = hidden_1TD[0].index_select(0, targets_N - 1)

@@ -32,7 +32,9 @@ def build(
         {"params": [parameter for name, parameter in by_adamw.items() if name in decaying]},
         {"params": [parameter for name, parameter in by_adamw.items() if name not in decaying], "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
+    adamw = torch.optim.AdamW(
+        groups, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay, fused=_in_one_pass(by_adamw)
+    )
     hidden = [parameter for name, parameter in trained.items() if name in by_muon]
     if not hidden:
         return adamw
@@ -44,6 +46,13 @@ def build(
         adjust_lr_fn="match_rms_adamw",
     )
     return Together(muon, adamw)
+
+
+def _in_one_pass(trained: Mapping[str, nn.Parameter]) -> bool | None:
+    """Whether AdamW reads and writes each number once, by a kernel of its own: on CUDA. It rounds otherwise than torch's
+    loops over parameters, which a CPU keeps (None: torch's choice there), so that its runs go on to the same bits."""
+    on_cuda = bool(trained) and all(parameter.is_cuda for parameter in trained.values())
+    return True if on_cuda else None
 
 
 class Together(torch.optim.Optimizer):

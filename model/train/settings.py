@@ -18,22 +18,25 @@ class Settings:
     """How a run is carried out, no part of what it makes. `windows_per_pass`: windows that go through the model
     together, the rest of a step is accumulated; `checkpoint_every`: steps; `keep`: checkpoints; `ahead`: windows that
     threads read ahead; `shard`: where a stage trains the language model alone, each of several ranks has a
-    share of its weights, gradients and optimizer, not a replica of them; `recompute`: blocks of decoder and encoders
-    keep their inputs alone for the backward pass and are computed once more there, to the same bits; `compile`: blocks
-    are compiled by torch, which rounds otherwise. Raises ValueError that names the field."""
+    share of its weights, gradients and optimizer, not a replica of them; `recompute`: the share of the blocks of
+    decoder and encoders, 0 to 1, that keep their inputs alone for the backward pass and are computed once more there,
+    to the same bits (True: all; .5: every second; False: none); `compile`: blocks are compiled by torch, which rounds
+    otherwise. Raises ValueError that names the field."""
 
     windows_per_pass: int = 1
     checkpoint_every: int = 100
     keep: int = 2
     ahead: int = 0
     shard: bool = False
-    recompute: bool = False
+    recompute: float = 0.0
     compile: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("windows_per_pass", 1), ("checkpoint_every", 1), ("keep", 1), ("ahead", 0)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name}={value}: allowed is {least} or more")
+        if not 0 <= self.recompute <= 1:
+            raise ValueError(f"recompute={self.recompute}: allowed is a share of the blocks, 0 to 1, or true or false")
         if self.shard and self.compile:
             raise ValueError(
                 "compile=True, shard=True: blocks whose weights are in shares are not compiled; leave one out"

@@ -73,7 +73,7 @@ def _estimate(lookup: StageLookup, lookups: Mapping[str, StageLookup], execution
         device=_device(execution.device, execution.gpus),
         ranks=execution.ranks,
         windows_per_pass=settings.windows_per_pass,
-        checkpointing=settings.recompute,
+        recompute=settings.recompute,
         shard=settings.shard,
     )
     stored = {part: kind for part in parts_of(lookup.config) if (kind := _kind(part, lookup, lookups))}

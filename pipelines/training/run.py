@@ -25,7 +25,7 @@ class TrainRun(Run):
     keep: int = Field(default=2, ge=1)
     ahead: int = Field(default=0, ge=0)
     shard: bool = False
-    recompute: bool = False
+    recompute: bool | float = False
     compile: bool = False
     device: str = "auto"
     report: Report = Report()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from itertools import accumulate
 
 import pytest
 import torch
 import torch.nn.functional as F
+from models import NANO, batch_of_all_kinds, enlivened
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gristmill.model.phi4 import attention
-from gristmill.model.phi4.attention import Attention
+from gristmill.model.phi4.attention import KERNEL, Attention, EndToEnd, Places
+from gristmill.model.train.objective import Objective
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEADS, KV_HEADS, CHANNELS = 6, 2, 8
@@ -38,8 +41,8 @@ def projections(batch: int, length: int) -> list[Tensor]:
 
 def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention of one segment, by the formula."""
-    k, v = (x.repeat_interleave(HEADS // KV_HEADS, 1) for x in (k, v))
-    scores = q @ k.transpose(-1, -2) * CHANNELS**-0.5
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
     return scores.masked_fill(later, -torch.inf).softmax(-1) @ v
 
@@ -145,27 +148,128 @@ def test_segments_of_one_length_are_one_call_and_nothing_is_filled_up(monkeypatc
     assert (counted.calls, counted.tokens, counted.scores) == (1, 512, 8 * 64**2)
 
 
-def test_the_kernel_for_segments_end_to_end_is_asked_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no CUDA device here: a plain function stands in for the kernel, so that this tests what goes in and
-    comes out, not the kernel."""
+class Reference(EndToEnd):
+    """What the kernel computes, by the formula, on a CPU: there is no CUDA device here. So this tests what goes in and
+    what becomes of what comes out, not the kernel."""
 
-    def kernel(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, ends: Tensor, *longest: int, **options: Any) -> Tensor:
-        assert options == {"window_size": (-1, 0), "enable_gqa": True, "num_splits": 1} and longest == (25, 25)
-        assert starts.dtype == torch.int32 and torch.equal(starts, ends)
-        pieces = zip(*(x.transpose(0, 1)[None].split(starts.diff().tolist(), 2) for x in (q, k, v)), strict=True)
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[int], int, tuple[int, ...]]] = []
+
+    def takes(self, q_NHD: Tensor) -> bool:
+        return True
+
+    def __call__(self, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, starts: Tensor, longest: int) -> Tensor:
+        assert starts.dtype == torch.int32 and {x.stride(-1) for x in (q_NHD, k_NGD, v_NGD)} == {1}
+        self.calls.append((starts.tolist(), longest, tuple(q_NHD.shape)))
+        pieces = zip(
+            *(x.transpose(0, 1)[None].split(starts.diff().tolist(), 2) for x in (q_NHD, k_NGD, v_NGD)), strict=True
+        )
         return torch.cat([plain(*piece)[0].transpose(0, 1) for piece in pieces])
 
-    monkeypatch.setattr(attention, "varlen_attn", kernel)
+
+@pytest.fixture
+def reference(monkeypatch: pytest.MonkeyPatch) -> Reference:
+    kernel = Reference()
+    monkeypatch.setattr(attention, "KERNEL", kernel)
+    return kernel
+
+
+def test_segments_go_to_the_kernel_as_they_lie_where_nothing_is_padding(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = inputs = projections(2, 40)
+    samples = numbered([25, 15], [40])
+    y = Attention(samples)(0, q, k, v)
+    monkeypatch.undo()
+    rows = Attention(samples)(0, q, k, v)
+    torch.testing.assert_close(y, rows, **CLOSE)
+    weight = torch.randn_like(y)
+    for actual, expected in zip(gradients(y, weight, inputs), gradients(rows, weight, inputs), strict=True):
+        torch.testing.assert_close(actual, expected, **CLOSE)
+    assert reference.calls == [([0, 25, 40, 80], 40, (80, HEADS, CHANNELS))]
+
+
+def test_without_padding_nothing_is_moved_for_the_kernel(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> Places:
+        raise AssertionError("moved")
+
+    monkeypatch.setattr(attention, "Places", never)
+    attend = Attention(numbered([25, 15, 10]))
+    for layer in range(2):
+        attend(layer, *projections(1, 50))
+    with pytest.raises(AssertionError, match="moved"):
+        Attention(numbered([50]), torch.arange(50)[None] > 3)(0, *projections(1, 50))
+
+
+def test_padding_does_not_reach_the_kernel(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.ones(2, 40, dtype=torch.bool)
     real[1, :15] = False
-    samples, inputs = numbered([25, 15], [40]), projections(2, 40)
-    segments = attention._Segments(samples, real)
-    flat = [x.transpose(1, 2).flatten(0, 1) for x in inputs]
-    torch.testing.assert_close(segments._end_to_end(*flat), segments.attend(*flat), **CLOSE)
+    q, k, v = inputs = projections(2, 40)
+    samples = numbered([25, 15], [40])
+    y = Attention(samples, real)(0, q, k, v)
+    monkeypatch.undo()
+    rows = Attention(samples, real)(0, q, k, v)
+    torch.testing.assert_close(y, rows, **CLOSE)
+    assert not y[1, :, :15].any()
+    weight = torch.randn_like(y)
+    for actual, expected in zip(gradients(y, weight, inputs), gradients(rows, weight, inputs), strict=True):
+        torch.testing.assert_close(actual, expected, **CLOSE)
+    assert reference.calls == [([0, 25, 40, 65], 25, (65, HEADS, CHANNELS))]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_step_of_a_mixed_batch_is_the_same_through_the_kernel(
+    autocast: bool, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adapters bring samples into another order: the segments that the kernel is told of follow."""
+    model, batch = enlivened(NANO, 2).train(), batch_of_all_kinds()
+
+    def step() -> tuple[Tensor, list[Tensor]]:
+        model.zero_grad()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss, _ = Objective(model)(batch)
+        loss.backward()
+        return loss.detach(), [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+    loss, actual = step()
+    monkeypatch.undo()
+    other, expected = step()
+    close = {"atol": 0.05, "rtol": 0.05} if autocast else {"atol": 1e-3, "rtol": 1e-3}
+    torch.testing.assert_close(loss, other, **({"atol": 0, "rtol": 1e-2} if autocast else close))
+    for gradient, others in zip(actual, expected, strict=True):
+        assert autocast or (gradient - others).abs().max() < 1e-3 * max(1.0, others.abs().max().item())
+    text, image, clip, both = batch.cu_seqlens.diff().tolist()
+    assert {tuple(starts) for starts, *_ in reference.calls} == {tuple(accumulate([0, image, both, clip, text]))}
+    assert len(reference.calls) == NANO.text.num_hidden_layers
+
+
+def test_a_device_in_half_precision_has_the_kernel_and_its_arguments_are_torchs() -> None:
+    """On tensors of a CUDA device that have a shape and no numbers: the real kernel says what it would give."""
+    with FakeTensorMode(), torch.device("cuda"):
+        q, k, v = (
+            torch.empty(1, 40, n, CHANNELS).transpose(1, 2).requires_grad_() for n in (HEADS, KV_HEADS, KV_HEADS)
+        )
+        kinds = (torch.bfloat16, torch.float16, torch.float32)
+        assert [KERNEL.takes(q[0].to(kind)) for kind in kinds] == [True, True, False]
+        assert [attention._shares_keys(q.to(kind)) for kind in kinds] == [True, True, False]
+        with torch.no_grad():
+            assert not attention._shares_keys(q.bfloat16()), "gates and generation are as they were measured"
+        flat = [x.transpose(1, 2)[0].bfloat16() for x in (q, k, v)]
+        y = KERNEL(*flat, torch.empty(4, dtype=torch.int32), 25)
+        assert y.shape == (40, HEADS, CHANNELS) and y.dtype == torch.bfloat16 and y.requires_grad
+    assert not KERNEL.takes(torch.empty(3, HEADS, CHANNELS, dtype=torch.bfloat16))
+
+
+def test_keys_are_shared_by_torchs_own_attention_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = projections(2, 9)
+    repeated = Attention()(0, *inputs)
+    monkeypatch.setattr(attention, "_shares_keys", lambda q: True)
+    torch.testing.assert_close(Attention()(0, *inputs), repeated, **CLOSE)
 
 
 def test_moving_tokens_has_the_gradient_of_the_move_twice_over() -> None:
-    places = attention._Places(torch.tensor([3, -1, 0, 1, -1]), 5, torch.device("cpu"))
+    places = Places(torch.tensor([3, -1, 0, 1, -1]), 5, torch.device("cpu"))
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     assert places.fill(x)[:, 0].tolist() == [x[3, 0], 0, x[0, 0], x[1, 0], 0]
     kept = torch.tensor([True, True, False, True, False])[:, None]

@@ -48,11 +48,26 @@ def test_decoder_and_encoders_have_the_switch() -> None:
     model = enlivened(NANO, 0)
     assert len(stacks(model)) == 3
     checkpoint_activations(model.vision_encoder)
-    assert [stack.checkpointing for stack in stacks(model)] == [False, True, False]
+    assert [stack.recomputed for stack in stacks(model)] == [0, 1, 0]
     checkpoint_activations(model)
-    assert all(stack.checkpointing for stack in stacks(model))
-    checkpoint_activations(model, False)
-    assert not any(stack.checkpointing for stack in stacks(model))
+    assert all(stack.recomputed == 1 for stack in stacks(model))
+    checkpoint_activations(model, 0)
+    assert not any(stack.recomputed for stack in stacks(model))
+
+
+@pytest.mark.parametrize(
+    ("share", "numbers"), [(0, []), (0.25, [3]), (1 / 3, [3]), (0.5, [1, 3]), (0.75, [1, 2, 3]), (1, [0, 1, 2, 3])]
+)
+def test_a_share_of_the_blocks_is_recomputed_evenly_and_the_bits_stay(share: float, numbers: list[int]) -> None:
+    model, batch = text_model(num_hidden_layers=4).train(), texts(7, 12)
+    loss, gradients = step(model, batch)
+    checkpoint_activations(model, share)
+    count = runs(model)
+    again, others = step(model, batch)
+    assert [number for number in range(4) if count[f"language.layers.{number}"] == 2] == numbers
+    assert set(count.values()) <= {1, 2} and len(count) == 4
+    assert torch.equal(again, loss) and gradients.keys() == others.keys()
+    assert all(torch.equal(others[name], gradient) for name, gradient in gradients.items())
 
 
 def test_checkpointing_computes_each_block_twice_and_the_same_to_the_bit() -> None:
@@ -116,6 +131,39 @@ def test_compiled_blocks_compute_the_same_and_are_compiled_once_for_all_batches(
     torch._dynamo.reset()
 
 
+Row = list[str | None]
+
+
+def mixed(model: Multimodal, rows: Row) -> None:
+    model.zero_grad()
+    model.hidden(ids(len(rows), 12), adapter=rows).square().mean().backward()
+
+
+def test_adapters_break_no_graph_and_batches_of_other_lengths_compile_nothing() -> None:
+    """A decoder's block is two graphs, before and after attention; a set of adapters that a batch takes has its own,
+    and where tokens turn out to differ from batch to batch another, for any number of them."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model, counter = text_model(num_hidden_layers=2).train(), CompileCounterWithBackend("eager")
+    compile_blocks(model, counter)
+    both: list[Row] = [
+        ["vision", None, "speech"],
+        ["speech", None, "vision", "vision"],
+        [None] * 4 + ["vision", "speech"],
+    ]
+    graphs = []
+    for rows in both:
+        mixed(model, rows)
+        graphs.append(counter.frame_count)
+    # by lengths; then for all lengths, of the first layer, whose input is a view of the batch, and of the others
+    assert graphs == [2, 6, 6]
+    for rows in ([None] * 3, [None] * 4, *both):
+        mixed(model, rows)
+    assert counter.frame_count == 8, "text alone: two more, for any number of tokens"
+    assert not torch._dynamo.utils.counters["graph_break"]
+    torch._dynamo.reset()
+
+
 def test_both_switches_go_together_with_adapters_and_come_off() -> None:
     torch._dynamo.reset()
     model, rows = text_model(num_hidden_layers=1).train(), ids(3, 12)
@@ -133,7 +181,7 @@ def test_both_switches_go_together_with_adapters_and_come_off() -> None:
     for name, gradient in gradients().items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
     compile_blocks(model, None)
-    checkpoint_activations(model, False)
+    checkpoint_activations(model, 0)
     assert all(torch.equal(gradient, expected[name]) for name, gradient in gradients().items())
     assert list(model.state_dict()) == names
     torch._dynamo.reset()

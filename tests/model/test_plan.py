@@ -66,7 +66,7 @@ def size(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["all-kept", "recomputed"])
+@pytest.mark.parametrize("recompute", [0.0, 0.5, 1.0], ids=["all-kept", "half", "recomputed"])
 @pytest.mark.parametrize(
     ("config", "trainable", "precision", "kind", "of_all_kinds"),
     [
@@ -84,17 +84,17 @@ def test_memory_is_what_a_step_is_seen_to_take(
     precision: str,
     kind: torch.dtype,
     of_all_kinds: bool,
-    checkpointing: bool,
+    recompute: float,
 ) -> None:
     training = stage(trainable=trainable, precision=precision)
     batch = batch_of_all_kinds() if of_all_kinds else batch_of(config, WINDOW, 2)
     stored = dict.fromkeys(Part, kind)
-    memory = rehearse(training, config, batch, Objective, stored=stored, checkpointing=checkpointing).memory
+    memory = rehearse(training, config, batch, Objective, stored=stored, recompute=recompute).memory
 
     model = Multimodal.seeded(config, 0).train()
     in_types(model, training.trainable, kind)
     objective = Objective(model)
-    checkpoint_activations(model, checkpointing)
+    checkpoint_activations(model, recompute)
     trained = trained_parameters(training, model, objective)
     gradients = Gradients(trained)
     optimizer = optim.build(training.optim, model, trained)
@@ -124,7 +124,7 @@ def test_memory_follows_from_what_is_kept_and_what_is_trained() -> None:
         return estimate(stage(trainable=trainable), ADAPTED, WINDOW, Pace("H100", **how)).memory
 
     everything = frozenset({Part.LANGUAGE})
-    assert of(everything, checkpointing=True).activations < of(everything).activations / 2
+    assert of(everything, recompute=1.0).activations < of(everything).activations / 2
     assert of(everything, windows_per_pass=3).activations > 2.5 * of(everything).activations
     assert of(frozenset({Part.LORA_SPEECH})).optimizer < of(everything).optimizer / 5
     assert of(everything, ranks=3) == of(everything), "replicas: each has all of it"

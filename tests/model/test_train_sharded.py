@@ -61,7 +61,8 @@ def trained(
     model, seen = Multimodal.seeded(CONFIG, 3), list[Progress]()
     frozen = {name: value.clone() for name, value in model.state_dict().items() if ".adapters." in name}
     objective = Killing(model, last_call)
-    checkpoint_activations(model, fields.pop("checkpointing", False))
+    objective.adapter = fields.pop("adapter", "auto")
+    checkpoint_activations(model, fields.pop("recompute", 0.0))
     settings = Settings(checkpoint_every=2, shard=shard)
     chosen = {"batch": 5, "steps": STEPS, "optim": OPTIM, **fields}
     trainer = Trainer(
@@ -197,9 +198,11 @@ def interrupted(source: Source, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"checkpointing": True}, {"precision": "bfloat16"}], ids=["checkpointing", "bfloat16"]
+    "fields",
+    [{"recompute": 1.0}, {"precision": "bfloat16"}, {"adapter": "vision", "recompute": 0.5}],
+    ids=["recomputed", "bfloat16", "frozen adapter"],
 )
-def test_activation_checkpointing_and_autocast_work_on_shares(
+def test_activation_checkpointing_autocast_and_frozen_adapters_work_on_shares(
     source: Source, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     for shard in (False, True):
@@ -207,7 +210,7 @@ def test_activation_checkpointing_and_autocast_work_on_shares(
         folder.mkdir()
         assert in_ranks(tmp_path, 2, lambda ranks: trained(source, folder, ranks, shard, **dict(fields))) == [0, 0]  # noqa: B023
     losses = [load_file(tmp_path / str(shard) / "rank-0")["loss"] for shard in (False, True)]
-    assert torch.allclose(*losses, atol=1e-6 if "checkpointing" in fields else 1e-3, rtol=0)
+    assert torch.allclose(*losses, atol=1e-6 if "recompute" in fields else 1e-3, rtol=0)
 
 
 def test_muon_works_on_shares(source: Source, tmp_path: Path) -> None:

@@ -25,9 +25,17 @@ def test_recomputed_blocks_give_the_same_bits_and_need_less_memory(store: Store,
     plain, recomputed = train(store, stage()).manifest, train(other, stage(), run={"recompute": True}).manifest
     assert [ref.sha256 for ref in plain.shards] == [ref.sha256 for ref in recomputed.shards]
     versions = Versions(store)
-    reckoned = [{"recompute": on, "device": "cuda"} for on in (False, True)]  # operations are not tried out for it
-    kept, less = (config(stage(steps=4), run=run).outlook(versions).values[0]["memory"] for run in reckoned)
-    assert less["activations"] < 0.9 * kept["activations"]
+    reckoned = [{"recompute": on, "device": "cuda"} for on in (False, 0.5, True)]  # operations are not tried out for it
+    kept, half, less = (
+        config(stage(steps=4), run=run).outlook(versions).values[0]["memory"]["activations"] for run in reckoned
+    )
+    assert less < half < kept and less < 0.9 * kept
+
+
+@pytest.mark.parametrize("share", [1.5, -0.1])
+def test_a_share_of_the_blocks_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValidationError, match=f"recompute={share}: allowed is a share of the blocks, 0 to 1"):
+        TrainRun.model_validate({"recompute": share})
 
 
 def test_blocks_are_compiled_when_a_run_asks_for_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
