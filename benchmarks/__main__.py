@@ -2,6 +2,7 @@
 
 All of them take some minutes on two cores. `--tiny` runs on little, generated data to see that they still run, and
 writes nothing unless `--results` says where. Exit code 1: contestants differed, and there are no figures to show.
+`python -m benchmarks gpu` is a script of its own, for a machine with a GPU (benchmarks/gpu.py).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from benchmarks.harness import Differ, Figure, Report, measured, measured_alone
+
+if TYPE_CHECKING:  # a machine lent for its GPU may lack it, and `gpu` does without
+    from rich.table import Table
 
 NAMES = (
     "gopher",
@@ -55,22 +57,26 @@ NAMES = (
     "in_flight",
     "busy",
 )
-GPU_NAMES = ("generate_gpu",)
-"""Run by name only, where there is a GPU."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs benchmarks, prints their figures and stores them. Returns the exit code: 1 if work was not the same."""
+    if arguments and arguments[0] == "gpu":
+        from benchmarks import gpu
+
+        return gpu.main(arguments[1:])
+    from rich.console import Console
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Rerun the README's figures.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all; or {', '.join(GPU_NAMES)}"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all; or, alone, gpu with its --help"
     )
     parser.add_argument("--tiny", action="store_true", help="little generated data; says nothing about speed")
     parser.add_argument("--results", type=Path, help="folder for the JSON files; default: benchmarks/results")
     given = parser.parse_args(arguments)
-    if unknown := sorted(set(given.names) - {*NAMES, *GPU_NAMES}):
-        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join((*NAMES, *GPU_NAMES))}")
+    if unknown := sorted(set(given.names) - set(NAMES)):
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}, and, alone, gpu")
     folder = given.results or (None if given.tiny else RESULTS)
     console, reports = Console(), []
     if not console.is_terminal:
@@ -95,6 +101,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def table(reports: Sequence[Report]) -> Table:
     """The figures of all reports as a table."""
+    from rich.table import Table
+
     drawn = Table("what", "figure", "spread", "same work checked")
     drawn.columns[1].justify = drawn.columns[2].justify = "right"
     for report in reports:
@@ -104,8 +112,10 @@ def table(reports: Sequence[Report]) -> Table:
     return drawn
 
 
-def shown(figure: Figure, unit: str) -> tuple[str, str]:
-    """(median, spread) as text."""
+def shown(figure: Figure | None, unit: str) -> tuple[str, str]:
+    """(median, spread) as text; without a figure, nothing."""
+    if figure is None:
+        return "-", "-"
     median, low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in figure)
     return f"{median} {unit}", f"{low} - {high}"
 

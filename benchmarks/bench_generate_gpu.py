@@ -1,193 +1,269 @@
 """How fast does the engine generate on a GPU at the shape of Phi-4-Mini, and how near the limit of its memory?
 
-Random weights in bfloat16, prompts of 128 tokens, 128 tokens to write each, the end token ignored, twice as many
-requests as slots. Against transformers' generate in batches of as many, and its continuous batching; they need not
-write the same tokens, since bfloat16 rounds differently by kernel: how many are the same is told. The limit: all
-weights, and the keys and values written so far, have to be read in every step; a copy measures the card's bandwidth.
-Not one of the README's figures: `python -m benchmarks generate_gpu` runs it where there is a GPU. `--tiny` runs a small
-model on the CPU, to see that it runs, without their continuous batching, which takes long to begin there.
+Random weights in bfloat16, prompts of 128 tokens, 128 tokens to write each, the end token ignored: twice as many
+requests as slots, so that slots are filled again. Against transformers' generate, one batch of as many as slots, and
+its continuous batching with paged attention, on the same weights; each has the card to itself beside them, since the
+engine is gone before they begin. They need not write the same tokens, since bfloat16 rounds differently by kernel: how
+many are the same is told. The limit: all weights, and the keys and values written so far, have to be read in every
+step; a copy measures the card's bandwidth.
+A part of `python -m benchmarks gpu`, which says what `tiny` does.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import inspect
 import random
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.harness import Differ, Figure, Report, Row, figure
-from gristmill.lake.store.objects import scratch
+from benchmarks.decode_step import attention_rows, linears_rows, step_rows
+from benchmarks.harness import Differ, Figure, Row, figure
+from benchmarks.on_device import GIB, bandwidth, device_of, free, peak_of, plain, scaled, settle
+from benchmarks.peer_models import missing, text_model, transformers_model
+from benchmarks.section import NO_TIME, Deadline, attempted, reason
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.sampling import Sampling
-from gristmill.model.hf.checkpoint import save_hf
 from gristmill.model.phi4.config import ModelConfig
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
 
-PROMPT, WRITTEN = 128, 128
-SLOTS = (64, 256, 1024)
+PAGED = ("paged|sdpa", "paged|eager")
+"""What transformers calls its paged attention, the faster first: since 5.20 the first is an old name of sdpa, which
+takes pages by itself."""
+WARM = 8
+"""Tokens that are written before the clock runs."""
+ROUNDS, PEER_ROUNDS = 3, 2
+"""At most; fewer where a section has no time for them."""
 
-Run = Callable[[], list[tuple[int, ...]]]
+Tokens = list[tuple[int, ...]]
+Prompts = Sequence[Sequence[int]]
+Run = Callable[[Prompts, int], Tokens]
+"""Prompts, and how many tokens to write for each."""
 
 
-def by_engine(engine: Engine, prompts: list[list[int]], written: int) -> list[tuple[int, ...]]:
+@dataclass(frozen=True)
+class Pace:
+    """How a contestant is timed: `warm`, tokens to write before, while kernels are loaded and graphs captured, which is
+    nobody's speed; `rounds` at most, while there is time by `deadline`."""
+
+    deadline: Deadline
+    warm: int = WARM
+    rounds: int = PEER_ROUNDS
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What all are given: a model, `slots` to fill, prompts of `prompt` tokens, and how many to write."""
+
+    model: Multimodal
+    slots: int
+    prompt: int = 128
+    written: int = 128
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it happens."""
+        return self.model.language.norm.weight.device
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """Twice as many as slots, the same each time."""
+        draw, vocab = random.Random(0), self.model.config.text.vocab_size
+        return [[draw.randrange(16, vocab) for _ in range(self.prompt)] for _ in range(2 * self.slots)]
+
+    @property
+    def options(self) -> Options:
+        """Of the engine: caches for exactly these lengths."""
+        block = min(128, self.prompt)
+        length = -(-(self.prompt + self.written) // block) * block
+        return Options(
+            self.slots, length, max_num_partial_prefills=8, prefill_chunk_size=min(128, self.prompt), block_size=block
+        )
+
+    def requests(self, prompts: Prompts, written: int) -> list[Request]:
+        """Greedy ones."""
+        sampling = Sampling(max_tokens=written, temperature=0.0, ignore_eos=True)
+        return [Request(str(number), tuple(ids), sampling) for number, ids in enumerate(prompts)]
+
+
+def by_engine(contest: Contest, engine: Engine, prompts: Prompts, written: int) -> Tokens:
     """Tokens of each prompt, `written` of them."""
-    sampling = Sampling(max_tokens=written, temperature=0.0, ignore_eos=True)
-    requests = [Request(str(n), tuple(ids), sampling) for n, ids in enumerate(prompts)]
+    requests = contest.requests(prompts, written)
     tokens = {completion.request.key: tuple(completion.tokens) for completion in engine.run(requests)}
     return [tokens[request.key] for request in requests]
 
 
-def by_generate(reference: Any, prompts: list[list[int]], written: int, slots: int) -> list[tuple[int, ...]]:
-    """As `by_engine`, by transformers' `generate` in batches of `slots`."""
-    tokens: list[tuple[int, ...]] = []
-    for start in range(0, len(prompts), slots):
-        ids = torch.tensor(prompts[start : start + slots], device=reference.device)
-        sequences = reference.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=written,
-            do_sample=False,
-            eos_token_id=-1,
-        )
-        tokens += [tuple(row) for row in sequences[:, ids.shape[1] :].tolist()]
-    return tokens
+@torch.inference_mode()
+def by_generate(contest: Contest, reference: Any, prompts: Prompts, written: int) -> Tokens:
+    """As `by_engine`, by transformers' `generate` in one batch."""
+    ids = torch.tensor(prompts, device=contest.device)
+    sequences = reference.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=written,
+        do_sample=False,
+        eos_token_id=-1,
+    )
+    return [tuple(row) for row in sequences[:, ids.shape[1] :].tolist()]
 
 
-def by_continuous_batching(reference: Any, prompts: list[list[int]], written: int) -> list[tuple[int, ...]]:
-    """As `by_engine`, by transformers' continuous batching."""
+def by_continuous_batching(contest: Contest, reference: Any, prompts: Prompts, written: int) -> Tokens:
+    """As `by_engine`, by transformers' continuous batching. What it sets up at its first call is kept for the others,
+    where its release can do that."""
     from transformers import GenerationConfig
 
     config = GenerationConfig(max_new_tokens=written, do_sample=False, eos_token_id=-1)
-    outputs = reference.generate_batch(prompts, generation_config=config)
+    takes = inspect.signature(reference.generate_batch).parameters
+    kept = {"persistent_manager": True} if "persistent_manager" in takes else {}
+    outputs = reference.generate_batch([list(ids) for ids in prompts], generation_config=config, **kept)
+    if errors := [error for output in outputs.values() if (error := getattr(output, "error", None))]:
+        raise RuntimeError(f"{len(errors)} of {len(prompts)} requests failed: {errors[0]}")
     in_order = sorted(outputs, key=lambda key: int(key.rsplit("_", 1)[-1]))
     return [tuple(outputs[key].generated_tokens) for key in in_order]
 
 
-def timed(run: Run, rounds: int, device: torch.device) -> tuple[Figure, list[tuple[int, ...]]]:
-    """Tokens a second of the clock, a first round not counted."""
+def speed(contest: Contest, run: Run, prompts: Prompts, pace: Pace, what: str) -> tuple[Figure, Tokens]:
+    """Tokens a second of the clock, and those of the last round. Raises Differ where not as many came as were asked
+    for."""
+    run(prompts, pace.warm)
     speeds: list[float] = []
-    tokens: list[tuple[int, ...]] = []
-    for n in range(rounds + 1):
+    tokens: Tokens = []
+    for _ in pace.deadline.rounds(pace.rounds):
+        settle(contest.device)
         started = time.perf_counter()
-        tokens = run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        if n:
-            speeds.append(sum(map(len, tokens)) / (time.perf_counter() - started))
+        tokens = run(prompts, contest.written)
+        settle(contest.device)
+        speeds.append(sum(map(len, tokens)) / (time.perf_counter() - started))
+        counts = [len(sequence) for sequence in tokens]
+        if counts != [contest.written] * len(prompts):
+            raise Differ(
+                f"{what} wrote {len(counts)} answers of {sorted(set(counts))} tokens, asked were {len(prompts)} of "
+                f"{contest.written}"
+            )
     return figure(speeds), tokens
 
 
-def bandwidth(device: torch.device) -> float:
-    """Bytes a second that a copy reads and writes."""
-    source = torch.empty(1 << (30 if device.type == "cuda" else 24), dtype=torch.uint8, device=device)
-    target, best = torch.empty_like(source), 0.0
-    for _ in range(5):
-        started = time.perf_counter()
-        target.copy_(source)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = max(best, 2 * source.nbytes / (time.perf_counter() - started))
-    return best
-
-
-def limit(model: Multimodal, slots: int, prompt: int, written: int, bytes_a_second: float) -> float:
+def limit(contest: Contest, bytes_a_second: float) -> float:
     """Tokens a second if a step only read the weights and the keys and values of sequences half written."""
-    text = model.config.text
-    weights = sum(parameter.nbytes for parameter in model.parameters())
-    token = (
-        2
-        * text.num_hidden_layers
-        * text.num_key_value_heads
-        * text.head_dim
-        * model.language.norm.weight.element_size()
-    )
-    return slots * bytes_a_second / (weights + slots * (prompt + written / 2) * token)
+    text, weight = contest.model.config.text, contest.model.language.norm.weight
+    weights = sum(parameter.nbytes for parameter in contest.model.parameters())
+    token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * weight.element_size()
+    return contest.slots * bytes_a_second / (weights + contest.slots * (contest.prompt + contest.written / 2) * token)
 
 
-def measure(model: Multimodal, reference: Any, slots: int, rounds: int, lengths: tuple[int, int]) -> list[Row]:
-    """Rows of the report for so many slots. `lengths`: tokens of a prompt, and tokens to write."""
-    prompt, written = lengths
-    device = model.language.norm.weight.device
-    draw = random.Random(0)
-    vocab = model.config.text.vocab_size
-    prompts = [[draw.randrange(16, vocab) for _ in range(prompt)] for _ in range(2 * slots)]
-    block = min(128, prompt)
-    options = Options(
-        slots,
-        -(-(prompt + written) // block) * block,
-        max_num_partial_prefills=8,
-        prefill_chunk_size=min(128, prompt),
-        block_size=block,
-    )
-    before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
-    engine = Engine(model, options)
-    speed_here, tokens = timed(lambda: by_engine(engine, prompts, written), rounds, device)
-    estimate = options.bytes(model.config, model.language.norm.weight.dtype)
-    rows = [
-        Row(f"{slots} slots: ours", speed_here, "tokens/s", "number of tokens"),
-        Row(f"{slots} slots: share of the bandwidth limit", _share(speed_here, model, slots, lengths, device), "%"),
-    ]
+@dataclass
+class Outcome:
+    """What the engine came to, for its peers to be compared with."""
+
+    speed: Figure | None = None
+    tokens: Tokens = field(default_factory=list)
+
+
+def engine_rows(contest: Contest, outcome: Outcome, deadline: Deadline) -> Iterator[Row]:
+    """Speed, share of the limit, memory, and what a step is made of. The engine and its caches are gone afterwards."""
+    slots, device, prompts = contest.slots, contest.device, contest.prompts
+    most = limit(contest, bandwidth(device))
+    with peak_of(device) as peak:
+        engine = Engine(contest.model, contest.options)
+        run = partial(by_engine, contest, engine)
+        outcome.speed, outcome.tokens = speed(contest, run, prompts, Pace(deadline, rounds=ROUNDS), "the engine")
+    yield Row(f"{slots} slots: ours", outcome.speed, "tokens/s", "number of tokens")
+    yield Row(f"{slots} slots: share of the bandwidth limit", scaled(outcome.speed, 100 / most), "%")
     if device.type == "cuda":
-        taken = torch.cuda.max_memory_allocated() - before
-        rows.append(Row(f"{slots} slots: memory at most, over caches' estimate", _plain(taken / estimate), "x"))
-    peers: dict[str, Run] = {
-        "transformers.generate": lambda: by_generate(reference, prompts, written, slots),
-    }
-    if device.type == "cuda":
-        peers["transformers' continuous batching"] = lambda: by_continuous_batching(reference, prompts, written)
-    for name, run in peers.items():
-        speed, others = timed(run, rounds, device)
-        counts = [len(sequence) for sequence in others]
-        if counts != [written] * len(prompts):
-            raise Differ(f"generate_gpu: {name} wrote {sorted(set(counts))} tokens, asked {written}")
-        same = sum(a == b for a, b in zip(tokens, others, strict=True))
-        rows.append(Row(f"{slots} slots: {name}", speed, "tokens/s", f"{same} of {len(others)} the same"))
-        rows.append(Row(f"{slots} slots: ours over {name}", _plain(speed_here.median / speed.median), "x"))
-    return rows
+        estimate = contest.options.bytes(contest.model.config, contest.model.language.norm.weight.dtype)
+        yield Row(f"{slots} slots: memory of all, ours", plain(peak.all / GIB), "GiB")
+        yield Row(f"{slots} slots: memory beside weights, over caches' estimate", plain(peak.more / estimate), "x")
+    (request,) = contest.requests(prompts[:1], contest.written)
+    yield from step_rows(engine, request, slots, device)
 
 
-def _plain(value: float) -> Figure:
-    return Figure(value, value, value)
+def peer_rows(
+    contest: Contest,
+    name: str,
+    run: Run,
+    outcome: Outcome,
+    pace: Pace,
+) -> Iterator[Row]:
+    """Speed and memory of a peer, and ours over its."""
+    what, prompts = f"{contest.slots} slots: {name}", contest.prompts[: contest.slots]
+    if pace.deadline.left() <= 0:
+        yield Row(what, None, "", why=NO_TIME, failed=True)
+        return
+    with peak_of(contest.device) as peak:
+        figures, tokens = speed(contest, run, prompts, pace, name)
+    same = sum(a == b for a, b in zip(outcome.tokens, tokens, strict=False))
+    of_all = f", {same} of {len(tokens)} answers the same" if outcome.tokens else ""
+    yield Row(what, figures, "tokens/s", f"number of tokens{of_all}")
+    if outcome.speed is not None:
+        yield Row(f"{contest.slots} slots: ours over {name}", plain(outcome.speed.median / figures.median), "x")
+    if peak.all:
+        yield Row(f"{contest.slots} slots: memory of all, {name}", plain(peak.all / GIB), "GiB")
 
 
-def _share(speed: Figure, model: Multimodal, slots: int, lengths: tuple[int, int], device: torch.device) -> Figure:
-    most = limit(model, slots, *lengths, bandwidth(device))
-    return Figure(*(100 * tokens_a_second / most for tokens_a_second in speed))
+def batching_rows(contest: Contest, reference: Any, outcome: Outcome, deadline: Deadline) -> Iterator[Row]:
+    """Continuous batching by the first name of its paged attention that works; by none: what each of them said."""
+    name, faults = "transformers' continuous batching", list[str]()
+    for attention in PAGED:
+        try:
+            reference.set_attn_implementation(attention)
+            run = partial(by_continuous_batching, contest, reference)
+            # It makes room for as many tokens as it is asked for first.
+            yield from peer_rows(contest, f"{name} ({attention})", run, outcome, Pace(deadline, contest.written))
+            return
+        except Exception as error:  # told in the row; the next name may work
+            faults.append(f"{attention}: {reason(error)}")
+        finally:
+            if destroy := getattr(reference, "destroy_cached_continuous_batching_manager", None):
+                destroy()
+            reference.set_attn_implementation("sdpa")
+            free(contest.device)
+    yield Row(f"{contest.slots} slots: {name}", None, "", why="; ".join(faults))
 
 
-def run(tiny: bool) -> Report:
-    """The contest, on a GPU. `tiny`: a small model on the CPU, to see that it runs."""
-    from transformers import AutoModelForCausalLM
-
-    if not tiny and not torch.cuda.is_available():
-        raise SystemExit("generate_gpu needs a GPU that torch sees; --tiny runs a small model on the CPU")
-    device = torch.device("cpu" if tiny else "cuda")
+def rows(slots: int, tiny: bool, deadline: Deadline) -> Iterator[Row]:
+    """All of so many slots: the engine, the parts of a step, and then the peers."""
+    device = device_of(tiny)
     config = ModelConfig(PRESETS["nano" if tiny else "mini"].text)
-    sizes, rounds, lengths = ((4,), 1, (32, 8)) if tiny else (SLOTS, 2, (PROMPT, WRITTEN))
-    with torch.device(device):
-        model = Multimodal.seeded(config, 0).to(torch.float32 if tiny else torch.bfloat16).eval()
-    with scratch() as folder:
-        reference = _reference(AutoModelForCausalLM, model, folder, device)
-        rows: list[Row] = []
-        for slots in sizes:
-            rows += measure(model, reference, slots, rounds, lengths)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "the CPU"
-    return Report(
-        name="generate_gpu",
-        data=f"random weights of {sum(parameter.numel() for parameter in model.parameters()):,} parameters, prompts of "
-        f"{lengths[0]} tokens, {lengths[1]} written, on {where}",
-        rounds=rounds,
-        rows=tuple(rows),
-        details={"packages": {name: importlib.metadata.version(name) for name in ("torch", "transformers")}},
+    model = text_model(config, device, torch.float32 if tiny else torch.bfloat16)
+    contest, outcome = Contest(model, slots), Outcome()
+    if tiny:
+        contest = replace(contest, prompt=32, written=32)
+    yield from attempted(f"{slots} slots: ours", lambda: engine_rows(contest, outcome, deadline))
+    free(device)
+    yield from attempted(f"{slots} slots: linears", lambda: linears_rows(model, slots))
+    length = contest.prompt + contest.written // 2
+    yield from attempted(f"{slots} slots: attention", lambda: attention_rows(model, contest.options, length))
+    free(device)
+    if why := missing("transformers"):
+        yield Row(f"{slots} slots: transformers", None, "", why=why)
+        return
+    reference = transformers_model(model)
+    name = "transformers.generate"
+    run = partial(by_generate, contest, reference)
+    generated = attempted(
+        f"{slots} slots: {name}", lambda: peer_rows(contest, name, run, outcome, Pace(deadline)), peer=True
     )
+    yield from generated
+    free(device)
+    if not tiny:  # on a CPU it takes longer to begin than all else
+        yield from batching_rows(contest, reference, outcome, deadline)
 
 
-def _reference(kind: Any, model: Multimodal, folder: Path, device: torch.device) -> Any:
-    save_hf(model, folder / "hf")
-    dtype = model.language.norm.weight.dtype
-    return kind.from_pretrained(folder / "hf", dtype=dtype, attn_implementation="sdpa").to(device).eval()
+def slots_64(tiny: bool, deadline: Deadline) -> Iterator[Row]:
+    """64 slots; 4 if `tiny`."""
+    yield from rows(4 if tiny else 64, tiny, deadline)
+
+
+def slots_256(tiny: bool, deadline: Deadline) -> Iterator[Row]:
+    """256 slots; 8 if `tiny`."""
+    yield from rows(8 if tiny else 256, tiny, deadline)
+
+
+def slots_1024(tiny: bool, deadline: Deadline) -> Iterator[Row]:
+    """1,024 slots; 16 if `tiny`."""
+    yield from rows(16 if tiny else 1024, tiny, deadline)

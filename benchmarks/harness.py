@@ -20,13 +20,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import psutil
 
 PACKAGES = (
     "gristmill",
@@ -77,12 +75,21 @@ class Places:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. unit: "x" (how often), "/s", "ms", "MB/s", "%" or "KB". same: how equal work was seen."""
+    """One line of the table. unit: "x" (how often), "/s", "ms", "MB/s", "%" or "KB". same: how equal work was seen.
+    `figure` None: it was not measured, and `why` says the reason; `failed`: that is a fault of what is measured, not of
+    a peer or of the machine."""
 
     what: str
-    figure: Figure
+    figure: Figure | None
     unit: str
     same: str = ""
+    why: str = ""
+    failed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored; without the reason of a row that needs none."""
+        values = {**asdict(self), "figure": rounded(self.figure._asdict()) if self.figure else None}
+        return values if self.why else {name: value for name, value in values.items() if name not in ("why", "failed")}
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored in benchmarks/results."""
-        rows = [{**asdict(row), "figure": rounded(row.figure._asdict())} for row in self.rows]
+        rows = [row.to_json() for row in self.rows]
         return {**asdict(self), "rows": rows, "details": rounded(self.details), "machine": machine()}
 
 
@@ -137,6 +144,8 @@ def measured_alone(name: str) -> Report:
 
 def cpu_seconds() -> float:
     """User and system time of this process and its children, those that ended and those that are kept."""
+    import psutil  # a machine lent for its GPU may lack it
+
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     kept = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
     ended = sum(c.children_user + c.children_system for c in kept)  # what kept children had themselves
@@ -246,7 +255,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": versions(PACKAGES),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
@@ -256,6 +265,15 @@ def _cpu_model() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """The version of each of these packages that is installed."""
+    there: dict[str, str] = {}
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            there[name] = importlib.metadata.version(name)
+    return there
 
 
 def rounded(value: Any) -> Any:

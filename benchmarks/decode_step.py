@@ -1,0 +1,148 @@
+"""What a step of decoding is made of: its kernels, its linears alone, and attention of a layer, beside their limits."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.harness import Differ, Row, figure
+from benchmarks.on_device import bandwidth, plain, replayed, scaled, seconds_of, settle
+from gristmill.model.generate.cache import Cache
+from gristmill.model.generate.engine import Engine, Options, Request
+from gristmill.model.phi4.multimodal import Multimodal
+
+LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch")
+"""Calls of the runtime, as the profiler names them, each of which sends a kernel, or a graph of them, to the GPU."""
+WARM, TIMED, PROFILED = 4, 8, 4
+"""Steps with all slots in use: before a clock is read, with it, and under the profiler."""
+LONGEST = 6
+"""Kernels that are named, those that take most of a step."""
+
+
+def step_rows(engine: Engine, request: Request, slots: int, device: torch.device) -> Iterator[Row]:
+    """Milliseconds of a step in which all slots decode and no prompt waits; on a GPU also its kernels, how often
+    something is launched, and how much of the time the GPU computes. Every slot has the same prompt, which is computed
+    once: so all begin together. Raises Differ where slots stay empty."""
+    completions = engine.submit(replace(request, n=slots))
+    try:
+        while not completions[-1].tokens:
+            engine.step()
+        for _ in range(WARM):
+            engine.step()
+        milliseconds = []
+        for _ in range(TIMED):
+            settle(device)
+            started = time.perf_counter()
+            engine.step()
+            settle(device)
+            milliseconds.append(1e3 * (time.perf_counter() - started))
+        yield Row(f"{slots} slots: a step of decoding", figure(milliseconds), "ms")
+        if device.type == "cuda":
+            yield from kernel_rows(engine, slots, device)
+        if engine.slots_used < slots:
+            raise Differ(f"{engine.slots_used} slots of {slots} were in use at the end of the steps")
+    finally:
+        engine.cancel(completions)
+
+
+def kernel_rows(engine: Engine, slots: int, device: torch.device) -> Iterator[Row]:
+    """What the profiler sees of a few steps. Those of a CUDA graph are kernels too, and the graph one launch."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    settle(device)
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(PROFILED):
+            engine.step()
+        settle(device)
+    events = profile.events() or ()
+    on_gpu = [event for event in events if event.device_type.name == "CUDA"]
+    kernels = [event for event in on_gpu if not event.name.startswith(("Memcpy", "Memset"))]
+    launches = sum(event.name in LAUNCHES for event in events if event.device_type.name == "CPU")
+    busy = sum(event.time_range.elapsed_us() for event in on_gpu)
+    yield Row(f"{slots} slots: kernels a step", plain(len(kernels) / PROFILED), "kernels")
+    yield Row(f"{slots} slots: launches a step", plain(launches / PROFILED), "launches")
+    yield Row(f"{slots} slots: the GPU computes, of a step", plain(busy / PROFILED / 1e3), "ms")
+    by_name = Counter[str]()
+    for event in kernels:
+        by_name[event.name] += event.time_range.elapsed_us()
+    for name, microseconds in by_name.most_common(LONGEST):
+        yield Row(f"{slots} slots: of it {name[:60]}", plain(microseconds / PROFILED / 1e3), "ms")
+
+
+@torch.inference_mode()
+def linears_rows(model: Multimodal, slots: int) -> Iterator[Row]:
+    """All linears of a step and the head, one after the other as one graph, and reading their weights once."""
+    weight = model.language.norm.weight
+    matrices = [each for name, each in model.language.named_parameters() if ".weight" in name and each.dim() == 2]
+    inputs = {width: torch.randn(slots, width, dtype=weight.dtype, device=weight.device) for width in _widths(matrices)}
+
+    def products() -> None:
+        for matrix in matrices:  # the embedding among them is the head, where they are tied
+            F.linear(inputs[matrix.shape[1]], matrix)
+
+    seconds = seconds_of(replayed(products, weight.device), weight.device)
+    read = sum(matrix.nbytes for matrix in matrices) / bandwidth(weight.device)
+    yield Row(f"{slots} slots: linears of a step alone", scaled(seconds, 1e3), "ms")
+    yield Row(f"{slots} slots: weights of a step read once", plain(1e3 * read), "ms")
+
+
+def _widths(matrices: Sequence[Tensor]) -> set[int]:
+    return {matrix.shape[1] for matrix in matrices}
+
+
+def paged_attention(
+    cache: Cache, pages: list[list[int]], last: Tensor, of_token: tuple[Tensor, Tensor, Tensor]
+) -> Callable[[], Tensor]:
+    """Attention of the engine for a token, its query, key and value given, at the place `last` of each slot: its kernel
+    where it has one for this device; else what it does everywhere, which also writes key and value each time."""
+    step = cache.at(pages, last)
+    step(0, *of_token)
+    place = "gristmill.model.generate.kernels"
+    kernels = importlib.import_module(place) if importlib.util.find_spec(place) else None
+    if kernels is None or not kernels.available(last.device):
+        return lambda: step(0, *of_token)
+    table = torch.tensor(pages, dtype=torch.int32, device=last.device)
+    return lambda: kernels.paged_attention(of_token[0], cache.keys[0], cache.values[0], table, last, cache.scale)
+
+
+@torch.inference_mode()
+def attention_rows(model: Multimodal, options: Options, length: int) -> Iterator[Row]:
+    """Attention of one layer over `length` tokens of each slot: by the engine's pages, by torch's own over keys that
+    lie together, and reading keys and values once. Raises Differ where the two do not come to the same."""
+    text, weight, slots = (
+        replace(model.config.text, num_hidden_layers=1),
+        model.language.norm.weight,
+        options.max_num_seqs,
+    )
+    heads, groups, dim = text.num_attention_heads, text.num_key_value_heads, text.head_dim
+    device, dtype = weight.device, weight.dtype
+    keys, values = (torch.randn(slots, groups, length, dim, dtype=dtype, device=device) for _ in range(2))
+    query = torch.randn(slots, heads, 1, dim, dtype=dtype, device=device)
+    cache = Cache(text, slots, options.max_model_len, options.block_size, dtype, device)
+    pages: list[list[int]] = [[] for _ in range(slots)]
+    for of_slot in pages:
+        cache.grow(of_slot, length)
+    # All tokens but the last are written as a prompt's are; the last is the one that is decoded, again and again.
+    before = torch.arange(length - 1, device=device).expand(slots, -1)
+    cache.at(pages, before)(0, query.expand(-1, -1, length - 1, -1), keys[:, :, :-1], values[:, :, :-1])
+    last = torch.full((slots, 1), length - 1, device=device)
+    paged = paged_attention(cache, pages, last, (query, keys[:, :, -1:], values[:, :, -1:]))
+
+    def together() -> Tensor:
+        return F.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
+
+    apart = (paged().float() - together().float()).abs().max().item()
+    if not apart < (0.03 if dtype == torch.bfloat16 else 1e-4):
+        raise Differ(f"attention by pages and torch's own are {apart:.3g} apart")
+    for name, run in (("ours", paged), ("torch's own with GQA", together)):
+        seconds = seconds_of(replayed(run, device), device)
+        yield Row(f"{slots} slots: attention a layer, {name}", scaled(seconds, 1e3), "ms", "result")
+    read = (keys.nbytes + values.nbytes) / bandwidth(device)
+    yield Row(f"{slots} slots: keys and values of a layer read once", plain(1e3 * read), "ms")
