@@ -164,7 +164,7 @@ def rows_that_rest_write_nothing(device: str) -> None:
         rows = rows_of(shape, block + 5, 0, 2 * block, 8)
         pages, expected = Pages(shape, rows, 8).fill(but=8), Pages(shape, rows, 8).fill()
         # what rows that rest hold is a number, and all that their table names is there: a write would be seen
-        pages.table[pages.table == ABSENT] = 0
+        pages.table[pages.table == ABSENT] = 1
         _, k, v = shape.split(pages.new.nan_to_num(0.5))
         kernels.write_pages(pages.keys, pages.values, k, v, pages.table, pages.positions)
         for tensor, torchs in ((pages.keys, expected.keys), (pages.values, expected.values)):
@@ -180,7 +180,7 @@ def heads_turn_and_are_written(device: str) -> None:
         for heads, groups, dim, rotary, count in ((6, 2, 32, 24, 1), (3, 3, 96, 72, 8), (2, 1, 16, 16, 1)):
             shape = Shape(heads, groups, dim, 16, dtype, device)
             pages = Pages(shape, rows_of(shape, 33, 0, 16), count)
-            pages.table[pages.table == ABSENT] = 0
+            pages.table[pages.table == ABSENT] = 1
             whole = pages.new.nan_to_num(0.5)
             cos, sin = (shape.random(3, 1, count, rotary, seed=seed) for seed in (7, 8))
             q, k, v = shape.split(whole)

@@ -110,6 +110,7 @@ def rows_of(shape: Shape, *lengths: int) -> list[Tensor | None]:
 
 
 def assert_attends(pages: Pages) -> None:
+    """Fills the pages; the kernel's result is torch's, to within rounding."""
     y = pages.fill().attend()
     assert y.dtype == pages.shape.dtype
     torch.testing.assert_close(y.float(), pages.expected, atol=CLOSE[pages.shape.dtype], rtol=0)
