@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import engine_interpreted
 import pytest
 import torch
 from models import nano, prompts_of_all_kinds, switching_at, text_model, words
@@ -257,3 +264,16 @@ def test_graphs_without_a_device_are_refused() -> None:
     with pytest.raises(ValueError, match=r"graphs=True: .*cpu"):
         Engine(text_model(), replace(OPTIONS, graphs=True))
     assert Engine(text_model(), replace(OPTIONS, graphs=False))._side is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton on this system")
+def test_with_the_kernels_interpreted_tokens_are_those_of_the_path_without_a_device() -> None:
+    command = [sys.executable, str(Path(__file__).parents[1] / "engine_interpreted.py")]
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TRITON_INTERPRET": "1"})
+    assert run.returncode == 0, run.stderr
+    interpreted, plain = json.loads(run.stdout), engine_interpreted.outcome()
+    assert {key: tokens for key, (tokens, _) in interpreted.items()} == {
+        key: tokens for key, (tokens, _) in plain.items()
+    }
+    for key, (_, logprobs) in plain.items():
+        torch.testing.assert_close(torch.tensor(interpreted[key][1]), torch.tensor(logprobs), atol=1e-4, rtol=0)
