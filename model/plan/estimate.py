@@ -62,7 +62,7 @@ class Window:
 class Pace:
     """How a step is carried out on `ranks`, each on a device of this name, as "cpu" or "NVIDIA H100".
     `windows_per_pass` go through the model together; `recompute`: the share of blocks that keep their inputs alone for
-    backward; `shard`: where a stage trains the language model alone, each rank has a share of it and of its optimizer."""
+    backward; `shard`: where a stage trains the language model alone, each rank has a share of it and its optimizer."""
 
     device: str = "cpu"
     ranks: int = 1

@@ -49,8 +49,8 @@ def build(
 
 
 def _in_one_pass(trained: Mapping[str, nn.Parameter]) -> bool | None:
-    """Whether AdamW reads and writes each number once, by a kernel of its own: on CUDA. It rounds otherwise than torch's
-    loops over parameters, which a CPU keeps (None: torch's choice there), so that its runs go on to the same bits."""
+    """Whether AdamW reads and writes each number once, by a kernel of its own: on CUDA. It rounds otherwise than the
+    loops over parameters that a CPU keeps (None: torch's choice), where a run goes on to the bits that it had."""
     on_cuda = bool(trained) and all(parameter.is_cuda for parameter in trained.values())
     return True if on_cuda else None
 
