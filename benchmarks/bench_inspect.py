@@ -107,7 +107,7 @@ def measure(folder: Path, size: Nights, rounds: int) -> Report:
             "wall_ms": [1000 * run.wall for run in runs],
             "memory_mb": max(run.memory for run in runs),
         }
-    slowest = max(row.figure.median for row in rows)
+    slowest = max(row.figure.median for row in rows if row.figure)
     rows.append(Row("slowest of them: CPU", Figure(slowest, slowest, slowest), "ms"))
     data = f"{size.nights:,} versions of a dataset, {size.rows:,} ledger rows in the newest, local disk"
     load = f"{os.getloadavg()[0]:.0f} processes wanted the machine's {os.cpu_count()} cores at the end"

@@ -7,7 +7,8 @@ import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,10 @@ LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaun
 """Calls of the runtime, as the profiler names them, each of which sends a kernel, or a graph of them, to the GPU."""
 WARM, TIMED, PROFILED = 4, 8, 4
 """Steps with all slots in use: before a clock is read, with it, and under the profiler."""
+LAYERS = 8
+"""Of those whose attention is timed."""
+WRITTEN_TOGETHER = 16
+"""Slots whose pages are filled at a time."""
 LONGEST = 6
 """Kernels that are named, those that take most of a step."""
 
@@ -97,52 +102,86 @@ def _widths(matrices: Sequence[Tensor]) -> set[int]:
     return {matrix.shape[1] for matrix in matrices}
 
 
-def paged_attention(
-    cache: Cache, pages: list[list[int]], last: Tensor, of_token: tuple[Tensor, Tensor, Tensor]
-) -> Callable[[], Tensor]:
-    """Attention of the engine for a token, its query, key and value given, at the place `last` of each slot: its kernel
-    where it has one for this device; else what it does everywhere, which also writes key and value each time."""
-    step = cache.at(pages, last)
-    step(0, *of_token)
-    place = "gristmill.model.generate.kernels"
-    kernels = importlib.import_module(place) if importlib.util.find_spec(place) else None
-    if kernels is None or not kernels.available(last.device):
-        return lambda: step(0, *of_token)
-    table = torch.tensor(pages, dtype=torch.int32, device=last.device)
-    return lambda: kernels.paged_attention(of_token[0], cache.keys[0], cache.values[0], table, last, cache.scale)
+Attend = Callable[[int], Tensor]
+"""Attention of a layer, by its number: [slots, H, 1, D]."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a step finds in each layer: `keys` and `values` [layers, slots, G, length, D], the `query` of each slot's
+    last token [slots, H, 1, D], and that token's place, the same for all. Several layers, taken in turns as in a step:
+    those of one alone would stay in the card's cache."""
+
+    keys: Tensor
+    values: Tensor
+    query: Tensor
+
+    @classmethod
+    def drawn(cls, model: Multimodal, slots: int, length: int) -> Written:
+        """At random, for LAYERS layers of a model."""
+        text, weight = model.config.text, model.language.norm.weight
+        shape = (LAYERS, slots, text.num_key_value_heads, length, text.head_dim)
+        heads = (slots, text.num_attention_heads, 1, text.head_dim)
+        return cls(*(torch.randn(size, dtype=weight.dtype, device=weight.device) for size in (shape, shape, heads)))
+
+    def together(self, layer: int) -> Tensor:
+        """torch's own attention, over keys that lie side by side, without a mask."""
+        return F.scaled_dot_product_attention(self.query, self.keys[layer], self.values[layer], enable_gqa=True)
+
+    def paged(self, model: Multimodal, options: Options) -> Attend:
+        """The engine's: its kernel where it has one for this device; else what it does everywhere, which also writes
+        the last key and value each time."""
+        text, device = replace(model.config.text, num_hidden_layers=LAYERS), self.query.device
+        slots, length = options.max_num_seqs, self.keys.shape[3]
+        cache = Cache(text, slots, options.max_model_len, options.block_size, self.query.dtype, device)
+        pages: list[list[int]] = [[] for _ in range(slots)]
+        for of_slot in pages:
+            cache.grow(of_slot, length)
+        # All are written as a prompt's are, a few slots at a time: what scores of all would take is no step's.
+        for first in range(0, slots, WRITTEN_TOGETHER):
+            part = slice(first, first + WRITTEN_TOGETHER)
+            places = torch.arange(length, device=device).expand(len(pages[part]), -1)
+            write = cache.at(pages[part], places)
+            for layer in range(LAYERS):
+                write(
+                    layer, self.query[part].expand(-1, -1, length, -1), self.keys[layer, part], self.values[layer, part]
+                )
+        last = torch.full((slots, 1), length - 1, device=device)
+        place = "gristmill.model.generate.kernels"
+        kernels = importlib.import_module(place) if importlib.util.find_spec(place) else None
+        if kernels is not None and kernels.available(device):
+            table = torch.tensor(pages, dtype=torch.int32, device=device)
+            return lambda n: kernels.paged_attention(
+                self.query, cache.keys[n], cache.values[n], table, last, cache.scale
+            )
+        step = cache.at(pages, last)
+        return lambda n: step(n, self.query, self.keys[n, :, :, -1:], self.values[n, :, :, -1:])
 
 
 @torch.inference_mode()
 def attention_rows(model: Multimodal, options: Options, length: int) -> Iterator[Row]:
-    """Attention of one layer over `length` tokens of each slot: by the engine's pages, by torch's own over keys that
-    lie together, and reading keys and values once. Raises Differ where the two do not come to the same."""
-    text, weight, slots = (
-        replace(model.config.text, num_hidden_layers=1),
-        model.language.norm.weight,
-        options.max_num_seqs,
-    )
-    heads, groups, dim = text.num_attention_heads, text.num_key_value_heads, text.head_dim
-    device, dtype = weight.device, weight.dtype
-    keys, values = (torch.randn(slots, groups, length, dim, dtype=dtype, device=device) for _ in range(2))
-    query = torch.randn(slots, heads, 1, dim, dtype=dtype, device=device)
-    cache = Cache(text, slots, options.max_model_len, options.block_size, dtype, device)
-    pages: list[list[int]] = [[] for _ in range(slots)]
-    for of_slot in pages:
-        cache.grow(of_slot, length)
-    # All tokens but the last are written as a prompt's are; the last is the one that is decoded, again and again.
-    before = torch.arange(length - 1, device=device).expand(slots, -1)
-    cache.at(pages, before)(0, query.expand(-1, -1, length - 1, -1), keys[:, :, :-1], values[:, :, :-1])
-    last = torch.full((slots, 1), length - 1, device=device)
-    paged = paged_attention(cache, pages, last, (query, keys[:, :, -1:], values[:, :, -1:]))
-
-    def together() -> Tensor:
-        return F.scaled_dot_product_attention(query, keys, values, enable_gqa=True)
-
-    apart = (paged().float() - together().float()).abs().max().item()
-    if not apart < (0.03 if dtype == torch.bfloat16 else 1e-4):
-        raise Differ(f"attention by pages and torch's own are {apart:.3g} apart")
-    for name, run in (("ours", paged), ("torch's own with GQA", together)):
-        seconds = seconds_of(replayed(run, device), device)
-        yield Row(f"{slots} slots: attention a layer, {name}", scaled(seconds, 1e3), "ms", "result")
-    read = (keys.nbytes + values.nbytes) / bandwidth(device)
+    """Attention of a layer over `length` tokens of each slot: by the engine's pages, by torch's own over keys that lie
+    together, and reading keys and values once. Raises Differ where the two do not come to the same."""
+    slots, device = options.max_num_seqs, model.language.norm.weight.device
+    written = Written.drawn(model, slots, length)
+    ways: dict[str, Attend] = {"ours": written.paged(model, options), "torch's own with GQA": written.together}
+    for layer in range(LAYERS):
+        by_pages, by_torch = (attend(layer).float() for attend in ways.values())
+        apart = (by_pages - by_torch).abs().max().item()
+        if not apart < (0.03 if written.query.dtype == torch.bfloat16 else 1e-4):
+            raise Differ(f"attention by pages and torch's own are {apart:.3g} apart")
+    for name, attend in ways.items():
+        layers = replayed(partial(_layers, attend), device)
+        yield Row(
+            f"{slots} slots: attention a layer, {name}",
+            scaled(seconds_of(layers, device), 1e3 / LAYERS),
+            "ms",
+            "result",
+        )
+    read = (written.keys.nbytes + written.values.nbytes) / LAYERS / bandwidth(device)
     yield Row(f"{slots} slots: keys and values of a layer read once", plain(1e3 * read), "ms")
+
+
+def _layers(attend: Attend) -> None:
+    for layer in range(LAYERS):
+        attend(layer)

@@ -221,6 +221,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, help=f"of all together; default: {SECONDS:.0f}")
     given = parser.parse_args(arguments)
     chosen = [section for section in SECTIONS if not given.only or section.name in given.only]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the section under way ends too
     seconds = given.seconds or (TINY_SECONDS if given.tiny else SECONDS)
     results = Results(given.out or (None if given.tiny else RESULTS), given.tiny)
     run_all([section for section in chosen if section.tiny or not given.tiny], results, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -76,6 +77,22 @@ def test_a_section_past_its_guard_is_ended_and_what_it_gave_stays() -> None:
 def test_a_process_that_dies_is_a_row_with_its_exit_code() -> None:
     row, died = rows_of(dies)
     assert row == ROW and died.failed and died.why == "its process ended with exit code 7"
+
+
+def test_who_ends_the_script_ends_its_section_too() -> None:
+    code = (
+        "import gpu_sections; from benchmarks import gpu; "
+        "gpu.SECTIONS = (gpu.Section('hangs', 'gpu_sections:hangs', 60, 'checks_gpu', 'rows'),); gpu.main(['--tiny'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    script = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    with script.stdout:
+        row = next(line for line in script.stdout if line.startswith("  a row"))
+        script.terminate()
+        assert script.wait() == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(row.split()[-1]), 0)
 
 
 def test_a_section_without_time_does_not_begin_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,6 +219,7 @@ def test_ratios_are_taken_within_rounds() -> None:
     mine.seconds, peer.seconds = [1.0, 2.0, 1.0], [3.0, 2.0, 2.0]
     (row,) = bench_train_gpu.ratios([mine, peer])
     assert row.what == "ours over transformers + peft" and row.figure == Figure(2.0, 1.0, 3.0)
+    assert inverse(row.figure, 6.0) == Figure(3.0, 2.0, 6.0), "the least of a spread stays its least"
 
 
 def test_a_linear_that_adds_its_adapter_twice_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +295,3 @@ def test_an_error_of_a_peer_is_no_failure_of_ours() -> None:
 
     given = attempted("a peer", broken, peer=True)
     assert list(given) == [ROW, Row("a peer", None, "", why="RuntimeError: no mask")]
-
-
-def test_the_inverse_of_a_spread_begins_with_its_least() -> None:
-    assert inverse(Figure(2.0, 1.0, 4.0), 8.0) == Figure(4.0, 2.0, 8.0)
