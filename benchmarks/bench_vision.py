@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from benchmarks.harness import (
     Report,
     Row,
     alike,
+    alone,
     clocked,
     contest,
     figure,
@@ -157,15 +156,13 @@ def memory(tiny: bool) -> dict[str, tuple[float, str]]:
     }
     peaks = {}
     for name, make in images.items():
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            peaks[name] = pool.submit(peak, make).result()
+        peaks[name] = alone(peak, make)
     return peaks
 
 
 def plain_file(height: int, width: int, format: str) -> bytes:
     """As `plain`, made in another process, whose memory is not what is measured."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(plain, height, width, format).result()
+    return alone(plain, height, width, format)
 
 
 def run(tiny: bool) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,15 +18,17 @@ import pytest
 import web
 import yaml
 from page_commands import command
+from typer.testing import CliRunner
 from waiting import PATIENCE, until
 
 from gristmill.filters.signatures.compiled import cache_folder
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.cli.main import app
 from gristmill.orchestration.stack import health, processes
 from gristmill.orchestration.stack.folder import POOL, PORTS, Stack
 from gristmill.orchestration.stack.processes import Identity
-from gristmill.orchestration.stack.stack import down, up
+from gristmill.orchestration.stack.stack import SETTINGS, down, up
 
 ROOT = Path(__file__).parents[1]
 OVER = ("Completed", "Failed", "Crashed", "Cancelled", "Held")
@@ -108,6 +111,17 @@ class House:
         before = self.receipts(name)
         return until(look, f"a driver for {name} with {receipts} receipts")
 
+    def doctor(self) -> dict[str, str]:
+        """check -> what `grist doctor` found and what to do, of those that are not ok."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRIST_HOME", str(self.stack.folder.parent))
+            done = CliRunner().invoke(app, ["doctor", "--stack", self.stack.name, "--json"])
+        return {
+            finding["check"]: f"{finding['found']} -> {finding['fix']}"
+            for finding in json.loads(done.stdout)["findings"]
+            if finding["level"] != "ok"
+        }
+
     @property
     def shell(self) -> dict[str, str]:
         """The environment of a shell that speaks to this stack, and spoke to another cluster before, as a test's
@@ -185,6 +199,7 @@ def stack_at(folder: Path, sample: Path, variables: Mapping[str, str] | None = N
         patch.delenv("GRIST_LAKE", raising=False)
         for name, value in (variables or {}).items():
             patch.setenv(name, value)
+        patch.setitem(SETTINGS, "PREFECT_WORKER_QUERY_SECONDS", "1")  # 10 are nothing to a night, and minutes to tests
         try:
             shutil.copytree(sample / "crawl", folder / "crawl")
             up(stack, cpus=2, ports=dict.fromkeys(PORTS, 0))

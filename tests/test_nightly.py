@@ -1,19 +1,17 @@
-"""The nightly job against a stack of its own: fired by its schedule, cancelled, and killed in every part.
+"""The nightly job against a stack of its own: cancelled, and killed in every part.
 
-One stack serves all tests; only the schedule starts runs where the schedule is what is tested. Two lakes: the
-schedule's, and one where the same request is cancelled, loses its flow, its worker and its driver, and is then done.
+One stack serves all tests. Two lakes: one where the request is cancelled, and one where the same request loses its
+flow, its worker, all of its stack and its driver, and is then done. What its schedule does: tests/test_flows.py.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -22,8 +20,6 @@ from house import SMALL, House, by_hand, deploy, prefect_yaml, stack_at
 from strangers import as_a_stranger, is_loopback, listening, needs_root
 from waiting import PATIENCE, until
 
-from gristmill.lake.store.opening import open_store
-from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.stack import processes
 from gristmill.orchestration.stack.folder import PARTS
 from gristmill.orchestration.stack.stack import up
@@ -33,10 +29,8 @@ from gristmill.orchestration.stack.stack import up
 def house(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[House]:
     with stack_at(tmp_path_factory.mktemp("nightly"), sample) as stack:
         nightly = prefect_yaml()[1]["nightly"]
-        assert nightly["schedules"][0]["cron"] == "0 2 * * *"
-        nightly["schedules"][0]["cron"] = "* * * * *"
-        nightly["parameters"] |= {"settings": stack.growing, "lake": stack.lake("scheduled")}
-        deploy(stack, [nightly, by_hand(nightly)])
+        nightly["parameters"] |= {"settings": stack.settings, "lake": stack.lake("hurt")}
+        deploy(stack, [by_hand(nightly)])
         yield stack
 
 
@@ -84,63 +78,55 @@ def test_cancel_and_kill_9_of_the_flow_stop_the_ray_job(house: House) -> None:
     assert not any(processes.alive(driver) for driver in drivers)
 
 
-def test_the_schedule_fires_by_itself_and_the_next_night_takes_only_what_is_new(house: House, sample: Path) -> None:
-    def runs(n: int) -> list[dict[str, Any]]:
-        """The first runs that are over, all of the schedule's own making."""
-        query = {
-            "flow_runs": {
-                "deployment_id": {"any_": [house.deployment("nightly")]},
-                "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}},
-            },
-            "sort": "START_TIME_ASC",
-        }
-        ask = house.ask
-        ended = until(lambda: len(r := ask("/flow_runs/filter", query)) >= n and r, f"{n} runs")
-        assert {flow_run["state_type"] for flow_run in ended} == {"COMPLETED"}, [
-            flow_run["state"]["message"] for flow_run in ended
-        ]
-        assert {flow_run["created_by"]["type"] for flow_run in ended} == {"SCHEDULE"}
-        return [flow_run["state"]["message"] for flow_run in ended]
-
-    # on a busy machine the next run attaches to the job of the first, and may end before it
-    assert runs(1)[0].startswith("web@v1: committed")
-    new = sample / "night2" / "part-0000.warc.gz"
-    shutil.copy(new, house.folder / "arriving")
-    (house.folder / "arriving").rename(house.folder / "crawl" / "night2.warc.gz")  # never seen half written
-    # a run may have begun before the file was there, or attach to another's job
-    until(lambda: any(message.startswith("web@v2: committed") for message in runs(1)), "the second version")
-    house.ask(f"/deployments/{house.deployment('nightly')}/pause_deployment", {})
-    versions = Versions(open_store(house.lake("scheduled")))
-    second = versions.manifest("web", 2)
-    assert [Path(file.names[0]).name for file in second.inputs] == ["night2.warc.gz"] and second.parent.version == 1
-    assert len(house.jobs("scheduled")) == 2 and versions.numbers("web") == [1, 2]
-    artifacts = house.ask("/artifacts/filter", {"artifacts": {"key": {"any_": ["funnel-web"]}}})
-    assert any("| minhash |" in artifact["data"] and "## web@v2" in artifact["data"] for artifact in artifacts)
-    again = house.ended(house.start("scheduled", house.growing))
-    assert again == ("Completed", "web@v2: nothing new, no job was needed")
-    assert len(house.jobs("scheduled")) == 2
-
-
-def test_kill_9_of_the_worker_then_of_the_driver_and_the_version_comes_once(house: House, sample: Path) -> None:
+def test_after_kill_9_of_every_part_the_doctor_says_what_is_lost_and_the_version_comes_once(
+    house: House, sample: Path
+) -> None:
+    stack = house.stack
     first = house.start("hurt")
     house.held("hurt", first, receipts=3)
-    worker = house.stack.process("worker")
-    assert worker is not None and processes.send(worker, signal.SIGKILL)
-    until(lambda: not processes.alive(worker), "the worker's death")  # `up` leaves alone what still runs
+    killed(stack.process("worker"))  # `up` leaves alone what still runs
     assert house.versions("hurt") == []
-    up(house.stack, say=lambda line: None)  # the repair: starts what is missing
-    print("flow run of the killed worker:", house.state(first), [j["status"] for j in house.jobs("hurt")])
+    up(stack, say=lambda line: None)  # the repair: starts what is missing
+
     run = house.start("hurt")
-    # of the first job, if the second flow run has not stopped that one yet, or of its own
-    until(lambda: processes.send(house.held("hurt", run), signal.SIGKILL), "a driver to be killed")
+    driver = house.held("hurt", run, receipts=3)  # its own: the first one's was stopped by it
+    (job,) = house.live("hurt")
+    flow = house.flow(run)
+    killed(stack.process("worker"))
+    killed(flow)  # in this order, so that nobody sees the end of the flow
+    assert house.state(run)[0] == "Running"
+    checks = house.doctor()
+    assert "it was killed, or ended by itself; no flow run starts meanwhile" in checks["worker"]
+    (name,) = (name for name in checks if name.startswith("flow run "))
+    assert "is Running, but its process is gone -> `grist up`" in checks[name]
+    assert "its flow run" in checks[f"job {job}"] and "`ray job stop`" in checks[f"job {job}"]
+    killed(stack.process("ray"))
+    assert "its jobs died with it and are forgotten" in house.doctor()["ray"]
+    killed(stack.process("prefect"))
+    checks = house.doctor()
+    assert "no schedule fires meanwhile" in checks["prefect"] and "`grist up`" in checks["flow runs"]
+    lines: list[str] = []
+    up(stack, cpus=2, say=lines.append)
+    assert any("but its process is gone: it is Crashed now" in line for line in lines), lines
+    name, message = house.state(run)
+    assert name == "Crashed" and "died together with its worker" in message
+    parts = ("flow run", "job", "ray", "prefect", "worker")
+    assert not [check for check in house.doctor() if check.startswith(parts)]
+    until(lambda: not processes.alive(driver), "the end of the driver with its head")
+
+    last = house.start("hurt")
+    until(lambda: processes.send(house.held("hurt", last), signal.SIGKILL), "a driver to be killed")
     assert house.versions("hurt") == []
-    assert house.ended(run) == (
+    assert house.ended(last) == (
         "Completed",
         f"web@v1: committed by this run ({house.jobs('hurt')[-1]['submission_id']})",
     )
-    print("flow run of the killed worker:", house.state(first), [j["status"] for j in house.jobs("hurt")])
     until(lambda: not house.live("hurt"), "no live job")
-    cut = {"chunk_bytes": SMALL}
-    assert house.versions("hurt") == [
-        web.run(house.folder / "alone", web.crawl_files(sample), scan=cut).manifest.digest
-    ]
+    alone = web.run(house.folder / "alone", web.crawl_files(sample), scan={"chunk_bytes": SMALL})
+    assert house.versions("hurt") == [alone.manifest.digest]
+
+
+def killed(process: processes.Identity | None) -> None:
+    """Kills a process that is there, and waits for its death."""
+    assert process is not None and processes.send(process, signal.SIGKILL)
+    until(lambda: not processes.alive(process), "its death")
