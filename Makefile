@@ -25,7 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m gristmill.orchestration.demo
 
-# Whole files go to the workers, the longest first (tests/conftest.py): servers and clusters are started once a file.
+# Whole files go to the workers, the longest first: servers and clusters are started once a file. How many: conftest.py.
 test: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

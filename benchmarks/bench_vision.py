@@ -147,10 +147,10 @@ def peak(make: Callable[[], bytes]) -> tuple[float, str]:
 
 def memory(tiny: bool) -> dict[str, tuple[float, str]]:
     """Of each image, in a process of its own that saw nothing larger."""
-    scale = 8 if tiny else 1
+    scale, file_of = (8, plain) if tiny else (1, plain_file)
     images = {
-        "12 megapixels, JPEG": partial(plain_file, 3000 // scale, 4000 // scale, "JPEG"),
-        "64 megapixels, PNG": partial(plain_file, 8000 // scale, 8000 // scale, "PNG"),
+        "12 megapixels, JPEG": partial(file_of, 3000 // scale, 4000 // scale, "JPEG"),
+        "64 megapixels, PNG": partial(file_of, 8000 // scale, 8000 // scale, "PNG"),
         "100 megapixels, PNG": partial(header_of, 10_000) if tiny else partial(plain_file, 10_000, 10_000, "PNG"),
         "a header of 4,000 megapixels": partial(header_of, 63_245),
     }

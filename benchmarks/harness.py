@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from itertools import count
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -41,8 +41,8 @@ PACKAGES = (
     "tokenizers",
     "webdataset",
 )
-START = "spawn"
-"""The method of multiprocessing by which `own_process` starts one. Tests, which look at no memory, have another."""
+FORKED = False
+"""Whether `own_process` forks one from a server that has imported already: for tests, which look at no memory."""
 T = TypeVar("T")
 
 
@@ -138,9 +138,9 @@ def measured_alone(name: str) -> Report:
     return alone(measured, name, False)
 
 
-def own_process() -> BaseContext:
+def own_process() -> SpawnContext | ForkServerContext:
     """How a process of its own is started: it has seen nothing, and imports anew."""
-    return multiprocessing.get_context(START)
+    return multiprocessing.get_context("forkserver") if FORKED else multiprocessing.get_context("spawn")
 
 
 def alone(call: Callable[..., T], *arguments: Any) -> T:

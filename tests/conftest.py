@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import pytest
 from _pytest import runner
 from hypothesis import HealthCheck, settings
@@ -27,9 +28,14 @@ from gristmill.stages.run.ray_start import LIMITS
 settings.register_profile("gristmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gristmill")
 
-LONGEST = ("test_nightly", "test_soak", "test_kills", "test_ray_job", "test_runner")
-"""Files that wait for servers, schedules and kills: they come first, so that the other worker has enough to do beside
-them. `make test` deals whole files to its workers, and none of these may be left for the end."""
+LONGEST = (
+    *("test_flows", "test_benchmarks", "test_kills", "test_cluster", "test_soak", "test_ray_job"),
+    *("test_ray_train", "test_kickoff_s3", "test_train_ray", "test_readme_commands", "test_ray_start", "test_golden"),
+    *("test_kickoff", "test_runner", "test_speech_page", "test_contributing", "test_readme", "test_reasoning_lake"),
+)
+"""Files that wait for servers, schedules and kills, or compute for long: they come first, so that the others have
+enough to do beside them. `make test` deals whole files to its workers, and none of these may be left for the end."""
+GIB_A_WORKER = 6
 
 # Ray's workers unpickle toy stages by the module that defines them: a helper, or a test of the package `tests`.
 PLACES = (Path(__file__).parent, Path(__file__).parents[1])
@@ -62,6 +68,13 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     if isinstance(val, set | frozenset):
         return "+".join(sorted(map(str, val))) or "none"
     return None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, where there is memory for it: of the longest files each waits half of its time."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + (psutil.virtual_memory().total >= (cores + 1) * GIB_A_WORKER << 30)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import sys
@@ -44,9 +45,16 @@ def forked_from_what_has_imported() -> Iterator[None]:
     """Each of those processes would import for seconds, and they are forty."""
     multiprocessing.set_forkserver_preload([f"benchmarks.bench_{name}" for name in OWN])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness, "START", "forkserver")
+        patch.setattr(harness, "FORKED", True)
         yield
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def nothing_old_is_garbage() -> None:
+    """Every arm of a contest begins with a look for garbage, through all that benchmarks have imported so far."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.mark.parametrize("name", (*NAMES, *GPU_NAMES))

@@ -130,8 +130,8 @@ def test_its_agents_take_the_ports_that_were_held_for_them():
 
 
 def test_a_raylet_that_ends_is_reported_with_the_end_of_its_log():
-    said = run(AGENTS + NO_START, RAY_raylet_start_wait_time_s="1")  # of Ray's own look for it; it has 30
-    assert said.endswith("its raylet has ended. Its logs end so:\nno room for a node")
+    answer = run(AGENTS + NO_START, RAY_raylet_start_wait_time_s="1")  # of Ray's own look for it; it has 30
+    assert answer.endswith("its raylet has ended. Its logs end so:\nno room for a node")
 
 
 def test_a_program_that_imported_ray_before_has_a_private_ray_too():
