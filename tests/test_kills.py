@@ -70,7 +70,7 @@ def test_speech_is_resumed_to_the_same_digests(tmp_path):
 
 def test_reasoning_is_resumed_to_the_same_digests(tmp_path):
     """Samples in waves, verdicts, selected chains and pairs, an increment, and windows; a model is taught first."""
-    outcomes = crashes("reasoning", "--folder", tmp_path, "--points", 3)
+    outcomes = crashes("reasoning", "--folder", tmp_path, "--points", 2)
     versions = Versions(open_store(str(tmp_path / "whole"), probe=False))
     names = reasoning_nights.DATASETS
     whole = {name: [[m.version, m.digest] for m in versions.manifests(name)] for name in names}
