@@ -25,19 +25,20 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m gristmill.orchestration.demo
 
-# Whole files go to the workers, the longest first (tests/conftest.py): servers and clusters are started once a file.
+# Whole files go to the workers, the longest first: servers and clusters are started once a file. How many: conftest.py.
 test: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Thirty random kills over two nights of the web pipeline, some minutes: the digests must be those without kills. As many
 # over two nights of images and a mixture of them, of speech, and of problems whose chains a model draws; sixty of runs of
-# the trainer, whose weights must be the same bits.
+# the trainer, whose weights must be the same bits. Then, of each pipeline, kills before single steps on disk.
 soak: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of images
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of speech
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak.py --of reasoning
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/soak_train.py
+	for kind in web images speech reasoning; do $(BIN)/python tests/crash_driver.py $$kind || exit 1; done
 
 # Trains small models from nothing with three seeds, an hour and a half of a CPU: what they answer right of what they
 # never met. The last four learn from real data beside the checkout, and skip with a reason where there is none;

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from benchmarks.harness import (
     Report,
     Row,
     Times,
+    alone,
     clocked,
     contest,
     figure,
@@ -132,8 +131,7 @@ def peaks(minutes: tuple[int, int]) -> list[int]:
             with soundfile.SoundFile(path, "w", FILE_RATE, 1, format="FLAC") as file:
                 for _ in range(number):
                     file.write(minute)
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                frames, peak = pool.submit(peak_of, path).result()
+            frames, peak = alone(peak_of, path)
             if frames != frames_of(number * len(minute), FILE_RATE):
                 raise Differ(f"audio: {frames} frames of {number} minutes")
             sizes.append(peak)

@@ -8,16 +8,14 @@ the agreements make, by scipy; in a tiny run also the one of all pairs in all bu
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Differ, Figure, Report, Row
+from benchmarks.harness import Differ, Figure, Report, Row, alone
 from benchmarks.pool import START, Memory, pool_runner
 from benchmarks.synthetic_signatures import COLLECT, Truth, Written, by_all_buckets, read_truth, write
 from gristmill.lake.accounts.receipt import Receipt
@@ -63,8 +61,7 @@ def deduplicate(runner: Runner, refs: Sequence[ObjectRef]) -> Outcome:
 
 def written(uri: str, documents: int, truth: Path) -> Written:
     """By a process of its own, whose memory is gone with it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(write, uri, documents, truth).result()
+    return alone(write, uri, documents, truth)
 
 
 def check(store: Store, outcome: Outcome, truth: Truth) -> None:

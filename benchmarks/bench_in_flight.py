@@ -10,7 +10,6 @@ problem, asked by several threads, as pieces of work are.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import random
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from benchmarks.harness import Differ, Report, Row, figure
+from benchmarks.harness import Differ, Report, Row, figure, own_process
 from gristmill.stages.generate.engines.endpoint import Endpoint, OpenAIEngine
 from gristmill.stages.generate.engines.protocol import Ask, Draws, Generation
 
@@ -79,7 +78,7 @@ def _serve(latency: float, pipe: Connection) -> None:
 @contextmanager
 def slow_server(latency: float) -> Iterator[tuple[str, Connection]]:
     """Its address, and the pipe by which it is ended."""
-    context = multiprocessing.get_context("spawn")
+    context = own_process()
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(latency, there), daemon=True)
     process.start()

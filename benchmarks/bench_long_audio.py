@@ -8,10 +8,8 @@ full shape takes is computed (`model.plan.prompt`): no such run is made.
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +17,7 @@ from typing import NamedTuple
 import soundfile
 import torch
 
-from benchmarks.harness import Differ, Report, Row, figure, forget_peak, resident
+from benchmarks.harness import Differ, Report, Row, alone, figure, forget_peak, resident
 from benchmarks.material import speech
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.generate.requests import Clip
@@ -98,8 +96,7 @@ def run(tiny: bool) -> Report:
         for seconds in lengths:
             path = Path(folder, f"{seconds}.flac")
             written(path, seconds)
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                took[seconds] = pool.submit(taken_by, path, seconds).result()
+            took[seconds] = alone(taken_by, path, seconds)
             path.unlink()
     short, long = took[lengths[0]], took[lengths[-1]]
     full = {seconds: full_shape(each.tokens, seconds) for seconds, each in took.items()}

@@ -9,17 +9,15 @@ alone, of one long clip, of many short ones, and of both beside each other, agai
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from benchmarks.bench_pack_images import check, spread, taken, usual, with_images
-from benchmarks.harness import Figure, Report, Row, figure, forget_peak, resident
+from benchmarks.harness import Figure, Report, Row, alone, figure, forget_peak, resident
 from gristmill.model.phi4.multimodal import Multimodal
 from gristmill.model.phi4.presets import PRESETS
 from gristmill.model.processing.audio import audio_tokens, frames_of
@@ -151,8 +149,7 @@ def peaks(tokens: int) -> dict[str, int]:
     }
     sizes = {}
     for name, frames in clips.items():
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            sizes[name] = pool.submit(peak_of, frames, tokens).result()
+        sizes[name] = alone(peak_of, frames, tokens)
     return sizes
 
 

@@ -9,10 +9,8 @@ in one pass; these do not depend on the machine.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.harness import Differ, Figure, Report, Row, figure
+from benchmarks.harness import Differ, Figure, Report, Row, alone, figure
 from gristmill.lake.store.objects import scratch
 from gristmill.model.phi4.blocks import checkpoint_activations
 from gristmill.model.phi4.config import ModelConfig, TextConfig
@@ -198,10 +196,8 @@ def run(tiny: bool) -> Report:
                 tensors[case.name] = activations / of_tensors(case, source, folder)
                 pairs = [(predicted(case, source).seconds or 0.0, trained(case, source)) for _ in range(rounds)]
                 seconds[case.name] = figure([before / after for before, after in pairs])
-                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-                    more = replace(case, windows=(1 if tiny else MORE) * case.windows)
-                    peak = predicted(more, source).memory.peak
-                    memory[case.name] = peak / alone.submit(resident, more, folder).result()
+                more = replace(case, windows=(1 if tiny else MORE) * case.windows)
+                memory[case.name] = predicted(more, source).memory.peak / alone(resident, more, folder)
     finally:
         torch.set_num_threads(threads)
     if wrong := [name for name, ratio in tensors.items() if abs(ratio - 1) > ALLOWED]:

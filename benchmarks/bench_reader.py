@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,7 +22,7 @@ import numpy as np
 import psutil
 import webdataset
 
-from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, contest, figure, require_equal
+from benchmarks.harness import Arm, Differ, Figure, Report, Row, Times, alone, contest, figure, require_equal
 from gristmill.lake.store.objects import scratch
 from gristmill.model.shards.files import ShardFile, ShardReader, ShardWriter
 
@@ -220,8 +218,7 @@ def run(tiny: bool) -> Report:
         given = write(folder, shards, each)
         part = Given(folder, given.shards[:of_them], of_them * each)
         read, resumed = epochs(part, rounds), resumes(given, rounds)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            early, peak = pool.submit(memory, given).result()
+        early, peak = alone(memory, given)
     size = sum(shard.bytes for shard in given.shards)
     return Report(
         name="reader",

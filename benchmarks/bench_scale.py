@@ -8,13 +8,11 @@ worker itself, since a child process would be nobody's.
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Arm, Places, Report, Row, alike, contest, figure
+from benchmarks.harness import Arm, Places, Report, Row, alike, alone, contest, figure
 from benchmarks.pool import Memory, PoolRunner, pool_runner
 from gristmill.lake.store.objects import scratch
 from gristmill.lake.store.opening import open_store
@@ -29,8 +27,7 @@ CHUNK_BYTES = 1 << 20
 
 def crawl(folder: Path, pages: int) -> Path:
     """A generated crawl of about so many pages, written by a process of its own, whose memory is gone with it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        pool.submit(partial(write_sample, folder, pages=pages)).result()
+    alone(partial(write_sample, folder, pages=pages))
     return folder / "crawl"
 
 

@@ -11,11 +11,9 @@ is compared with that of twelve minutes: what grows is the file and what is stor
 from __future__ import annotations
 
 import io
-import multiprocessing
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +31,7 @@ from benchmarks.harness import (
     Report,
     Row,
     alike,
+    alone,
     clocked,
     contest,
     figure,
@@ -137,8 +136,7 @@ def peaks(folder: Path, minutes: tuple[int, int]) -> list[dict[str, int]]:
         own = folder / f"minutes{number}"
         own.mkdir()
         recording(own / "long.flac", number)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            segments, peak = pool.submit(peak_of_cutting, own).result()
+        segments, peak = alone(peak_of_cutting, own)
         if not segments >= number * 2:
             raise Differ(f"speech: {segments} segments of {number} minutes")
         sizes.append({"minutes": number, "peak": peak, "file": (own / "long.flac").stat().st_size})

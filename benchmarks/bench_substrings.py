@@ -9,17 +9,15 @@ Rust that comes in no wheel.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from benchmarks.dedup_chain import Stopwatch
 from benchmarks.dedup_material import material, put_chunks
-from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, Times, contest, figure, require_equal
+from benchmarks.harness import Arm, Differ, Figure, Places, Report, Row, Times, alone, contest, figure, require_equal
 from benchmarks.pool import START, Memory, pool_runner
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
@@ -121,9 +119,7 @@ def memory_of(tiny: bool, count: int) -> Memory:
     with scratch() as folder:
         uri = str(folder / "lake")
         open_store(uri)
-        # By a process of its own, whose memory is gone with it.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            chunks = pool.submit(written, uri, tiny, count).result()
+        chunks = alone(written, uri, tiny, count)
         with pool_runner(open_store(uri), WORKERS) as runner:
             judged(runner, chunks, CUT)
         return runner.memory

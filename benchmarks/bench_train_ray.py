@@ -34,6 +34,7 @@ from gristmill.model.train.ranks import Ranks
 from gristmill.model.train.settings import Settings, Source
 from gristmill.model.train.stage import TrainStage
 from gristmill.model.train.state import Reached
+from gristmill.stages.run.cluster import connect
 from gristmill.stages.train.job import Execution
 from gristmill.stages.train.ray_train import on_ray
 
@@ -126,6 +127,7 @@ def write_windows(folder: Path) -> ShardFile:
 
 def by_turns(rounds: Rounds) -> tuple[list[Outcome], list[Outcome]]:
     """Of each round, here and on Ray."""
+    connect(2)  # not by the thread: what Ray starts ends with the thread that started it. Others here may want two CPUs
     here: list[Outcome] = []
     over = threading.Event()
     with ThreadPoolExecutor(1) as pool:

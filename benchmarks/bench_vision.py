@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from benchmarks.harness import (
     Report,
     Row,
     alike,
+    alone,
     clocked,
     contest,
     figure,
@@ -148,24 +147,22 @@ def peak(make: Callable[[], bytes]) -> tuple[float, str]:
 
 def memory(tiny: bool) -> dict[str, tuple[float, str]]:
     """Of each image, in a process of its own that saw nothing larger."""
-    scale = 8 if tiny else 1
+    scale, file_of = (8, plain) if tiny else (1, plain_file)
     images = {
-        "12 megapixels, JPEG": partial(plain_file, 3000 // scale, 4000 // scale, "JPEG"),
-        "64 megapixels, PNG": partial(plain_file, 8000 // scale, 8000 // scale, "PNG"),
+        "12 megapixels, JPEG": partial(file_of, 3000 // scale, 4000 // scale, "JPEG"),
+        "64 megapixels, PNG": partial(file_of, 8000 // scale, 8000 // scale, "PNG"),
         "100 megapixels, PNG": partial(header_of, 10_000) if tiny else partial(plain_file, 10_000, 10_000, "PNG"),
         "a header of 4,000 megapixels": partial(header_of, 63_245),
     }
     peaks = {}
     for name, make in images.items():
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            peaks[name] = pool.submit(peak, make).result()
+        peaks[name] = alone(peak, make)
     return peaks
 
 
 def plain_file(height: int, width: int, format: str) -> bytes:
     """As `plain`, made in another process, whose memory is not what is measured."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(plain, height, width, format).result()
+    return alone(plain, height, width, format)
 
 
 def run(tiny: bool) -> Report:

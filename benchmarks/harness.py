@@ -23,8 +23,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 PACKAGES = (
     "gristmill",
@@ -38,6 +39,9 @@ PACKAGES = (
     "tokenizers",
     "webdataset",
 )
+FORKED = False
+"""Whether `own_process` forks one from a server that has imported already: for tests, which look at no memory."""
+T = TypeVar("T")
 
 
 class Differ(Exception):
@@ -138,8 +142,18 @@ def measured(name: str, tiny: bool) -> Report:
 
 def measured_alone(name: str) -> Report:
     """The same in a process of its own: what the benchmarks before it left behind is not its memory, nor its cache."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measured, name, False).result()
+    return alone(measured, name, False)
+
+
+def own_process() -> SpawnContext | ForkServerContext:
+    """How a process of its own is started: it has seen nothing, and imports anew."""
+    return multiprocessing.get_context("forkserver") if FORKED else multiprocessing.get_context("spawn")
+
+
+def alone(call: Callable[..., T], *arguments: Any) -> T:
+    """What a call comes to in a process of its own, whose memory is gone with it. Raises what the call raises."""
+    with ProcessPoolExecutor(1, own_process()) as pool:
+        return pool.submit(call, *arguments).result()
 
 
 def cpu_seconds() -> float:

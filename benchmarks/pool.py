@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.harness import own_process
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
@@ -111,7 +112,7 @@ class PoolWorkers:
 @contextmanager
 def pool_runner(store: Store, workers: int) -> Iterator[PoolRunner]:
     """A runner whose workers are up and have loaded the compiled loops."""
-    context = multiprocessing.get_context("spawn")
+    context = own_process()
     barrier = context.Barrier(workers)
     with ProcessPoolExecutor(workers, context, initializer=_ready, initargs=(barrier,)) as pool:
         numbers = {future.result() for future in [pool.submit(_process_id) for _ in range(workers)]}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import pytest
+from _pytest import runner
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import junkdrawer
 from s3_server import S3Server, run_seaweedfs
@@ -25,13 +28,21 @@ from gristmill.stages.run.ray_start import LIMITS
 settings.register_profile("gristmill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gristmill")
 
-LONGEST = ("test_nightly", "test_soak", "test_kills", "test_ray_job", "test_runner")
-"""Files that wait for servers, schedules and kills: they come first, so that the other worker has enough to do beside
-them. `make test` deals whole files to its workers, and none of these may be left for the end."""
+LONGEST = (
+    *("test_flows", "test_benchmarks", "test_kills", "test_cluster", "test_soak", "test_ray_job"),
+    *("test_ray_train", "test_kickoff_s3", "test_train_ray", "test_readme_commands", "test_ray_start", "test_golden"),
+    *("test_kickoff", "test_runner", "test_speech_page", "test_contributing", "test_readme", "test_reasoning_lake"),
+)
+"""Files that wait for servers, schedules and kills, or compute for long: they come first, so that the others have
+enough to do beside them. `make test` deals whole files to its workers, and none of these may be left for the end."""
+GIB_A_WORKER = 6
 
 # Ray's workers unpickle toy stages by the module that defines them: a helper, or a test of the package `tests`.
 PLACES = (Path(__file__).parent, Path(__file__).parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, PLACES), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+# Processes that tests start find what others compiled, whatever this shell says: hundreds of them import the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A process a core runs tests, and many fork: a child must not wait for a pool of threads that stayed behind.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,6 +57,9 @@ os.register_at_fork(after_in_child=_one_thread_of_torch)  # some test may have a
 # Hypothesis times garbage collection in a callback, from where no exception gets out: a Ctrl-C that arrives there would
 # be lost, and the test of what it ends would wait for ever.
 junkdrawer._gc_initialized = True
+# The process that records are read in is kept as long as the environment it was started in, and pytest puts the name of
+# each test into that: a thousand tests would start one each.
+runner._update_current_test_var = lambda item, when: None
 os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
 
@@ -56,10 +70,30 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, where there is memory for it: of the longest files each waits half of its time."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + (psutil.virtual_memory().total >= (cores + 1) * GIB_A_WORKER << 30)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, the others as they came."""
     rank = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays, millions of objects: to look through them for garbage takes a second each
+    time, and a forked process would copy them. So only what tests make is looked through."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,22 @@
 """Kills runs at the n-th step that touches the disk, for many n, and resumes them each time.
 
-Run as a program: `crash_driver.py web SAMPLE FOLDER SEED RANDOM_POINTS`; with an empty folder as SAMPLE `images` for
-two nights of images and a mixture of them, `speech` for two nights of clips and files that are cut, or `reasoning` for
-two nights of problems whose samples are drawn, judged and selected. Every run is a
-forked child of a process that has no threads (pytest may hold Ray, whose threads do not survive a fork). Prints one
-JSON object a crash point.
+Run as a program: `crash_driver.py KIND --points N`, where KIND is `web` for a crawl, `images` for two nights of images
+and a mixture of them, `speech` for two nights of clips and files that are cut, or `reasoning` for two nights of
+problems whose samples are drawn, judged and selected. Every run is a forked child of a process that has no threads
+(pytest may hold Ray, whose threads do not survive a fork). Prints one JSON object a crash point; exit code 1 if a
+digest differs.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +31,7 @@ from gristmill.filters.text.english import english
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.stages.near import union_find as forest
+from gristmill.synth.sample import write_sample
 
 STEPS = ("fsync", "link", "replace", "rename", "unlink")
 """What the local store does to the disk; a crash before each of them, and so after the one before."""
@@ -71,12 +74,11 @@ def count_steps(report: Callable[[int, str], None], crash_before: int | None) ->
 
 
 class Kind(NamedTuple):
-    """`run`: of a lake and a folder of inputs. `datasets`: what it makes. `write`: the inputs, where the folder is
-    empty."""
+    """`run`: of a lake and a folder of inputs. `datasets`: what it makes. `write`: the inputs."""
 
     run: Callable[[Path, Path], object]
     datasets: tuple[str, ...]
-    write: Callable[[Path], object] = lambda sample: None
+    write: Callable[[Path], object]
 
 
 def nights(module: Any) -> Kind:
@@ -84,8 +86,13 @@ def nights(module: Any) -> Kind:
     return Kind(lambda lake, sample: module.run_in_process(sample, lake), module.DATASETS, module.write_nights)
 
 
+def crawl(lake: Path, sample: Path) -> object:
+    """A run of the web pipeline, without Ray and without a child process."""
+    return web.run(lake, web.crawl_files(sample), extract={"seconds_per_record": None})
+
+
 KINDS = {
-    "web": Kind(lambda lake, sample: web.run(lake, web.crawl_files(sample)), ("web",)),
+    "web": Kind(crawl, ("web",), lambda folder: folder.exists() or write_sample(folder, pages=150)),
     "images": nights(image_nights),
     "speech": nights(speech_nights),
     "reasoning": nights(reasoning_nights),
@@ -124,8 +131,9 @@ def versions(kind: Kind, lake: Path) -> list[tuple[int, str]]:
     return [(m.version, m.digest) for name in kind.datasets for m in store.manifests(name)]
 
 
-def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None:
-    """Crashes a run at drawn steps, one with a single commit at each step of it, too; prints an outcome a line."""
+def crash(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> bool:
+    """Crashes a run at drawn steps, one with a single commit at each step of it, too; prints an outcome a line. Whether
+    all of them came to the same."""
     note = folder / "note.json"
     minhash.warm()  # once here, not in every child
     forest.kernels()
@@ -140,21 +148,40 @@ def main(kind: Kind, sample: Path, folder: Path, seed: int, points: int) -> None
     random_ = random.Random(seed)
     edges = [1 + n * seen["steps"] // points for n in range(points + 1)]
     chosen = sorted({*commit, *(random_.randrange(low, high) for low, high in pairwise(edges))})
+    all_same = True
     for n in chosen:
         lake = folder / f"crash{n}"
         killed = run(kind, lake, sample, note, crash_before=n)
         at_crash = versions(kind, lake) if killed < 0 else None
         resumed = run(kind, lake, sample, note)
+        same = versions(kind, lake) == whole
         outcome = {
             "step": n,
             "in_commit": n in commit,
             "killed": killed,
             "visible_after_crash": at_crash,
             "resumed": resumed,
-            "same": versions(kind, lake) == whole,
+            "same": same,
         }
+        all_same &= resumed == 0 and same
         print(json.dumps(outcome), flush=True)
+    return all_same
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="crash_driver", description=__doc__)
+    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("--points", type=int, default=40, help="drawn steps, beside those of the commit")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sample", type=Path, help="the inputs; they are written where they are not")
+    parser.add_argument("--folder", type=Path, help="for lakes, which stay")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="grist-crash-") as name:
+        folder = given.folder or Path(name)
+        same = crash(KINDS[given.kind], given.sample or folder / "in", folder, given.seed, given.points)
+    return 0 if same else 1
 
 
 if __name__ == "__main__":
-    main(KINDS[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    sys.exit(main(sys.argv[1:]))

@@ -43,20 +43,29 @@ RECIPE = {
 def observe(lake: Path) -> dict[str, Any]:
     """What every stage is and did, as stages.json has it."""
     files = sorted((GOLDEN / "input").iterdir())
-    recorder = Recorder(open_store(str(lake)))
-    run_pipeline(web.config(files, **RECIPE), recorder.store, recorder)
-    return {
-        "format": 1,
-        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-        "stages": stages_of(recorder, "")
-        | stages_of(increments(files, lake.with_name("nights")), "night: ")
+    observed = observe_web(lake)
+    observed["stages"] |= (
+        stages_of(increments(files, lake.with_name("nights")), "night: ")
         | edits(lake.with_name("edits"))
         | language_first(files, lake.with_name("first"))
         | mixture(lake.with_name("mixed"))
         | vision(lake.with_name("pictures"))
         | clips(lake.with_name("clips"))
         | speech(lake.with_name("speech"))
-        | reasoning(lake.with_name("reasoning")),
+        | reasoning(lake.with_name("reasoning"))
+    )
+    return observed
+
+
+def observe_web(lake: Path) -> dict[str, Any]:
+    """The same of the first of all runs, one of the web pipeline."""
+    files = sorted((GOLDEN / "input").iterdir())
+    recorder = Recorder(open_store(str(lake)))
+    run_pipeline(web.config(files, **RECIPE), recorder.store, recorder)
+    return {
+        "format": 1,
+        "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "stages": stages_of(recorder, ""),
     }
 
 

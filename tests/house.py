@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,27 +11,39 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+import waiting
 import web
 import yaml
 from page_commands import command
-from waiting import PATIENCE, until
+from typer.testing import CliRunner
+from waiting import PATIENCE
 
 from gristmill.filters.signatures.compiled import cache_folder
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
+from gristmill.orchestration.announce import COMMITTED
+from gristmill.orchestration.cli.main import app
 from gristmill.orchestration.stack import health, processes
 from gristmill.orchestration.stack.folder import POOL, PORTS, Stack
 from gristmill.orchestration.stack.processes import Identity
-from gristmill.orchestration.stack.stack import down, up
+from gristmill.orchestration.stack.stack import SETTINGS, down, up
 
 ROOT = Path(__file__).parents[1]
+until = partial(waiting.until, pause=0.3)
+"""Whoever asks the servers fifty times a second takes the CPU from what they have to do."""
 OVER = ("Completed", "Failed", "Crashed", "Cancelled", "Held")
 SMALL = 10_000
 """Bytes of a piece in the lake that is hurt."""
+
+
+TOLD: list[str] = []
+"""What the webhook was sent."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,30 @@ class House:
         before = self.receipts(name)
         return until(look, f"a driver for {name} with {receipts} receipts")
 
+    def doctor(self) -> dict[str, str]:
+        """check -> what `grist doctor` found and what to do, of those that are not ok."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRIST_HOME", str(self.stack.folder.parent))
+            done = CliRunner().invoke(app, ["doctor", "--stack", self.stack.name, "--json"])
+        return {
+            finding["check"]: f"{finding['found']} -> {finding['fix']}"
+            for finding in json.loads(done.stdout)["findings"]
+            if finding["level"] != "ok"
+        }
+
+    def runs_of(self, name: str, *states: str) -> list[dict[str, Any]]:
+        """The flow runs of a deployment, in these states if some are given, in the order in which they began."""
+        query: dict[str, Any] = {"deployment_id": {"any_": [self.deployment(name)]}}
+        if states:
+            query["state"] = {"type": {"any_": list(states)}}
+        return list(self.ask("/flow_runs/filter", {"flow_runs": query, "sort": "START_TIME_ASC"}))
+
+    def announced(self, lake: str) -> list[str]:
+        """Versions of a lake that an event tells of."""
+        events = self.ask("/events/filter", {"filter": {"event": {"name": [COMMITTED]}}, "limit": 50})["events"]
+        resources = [event["resource"] for event in events]
+        return [each["gristmill.version"] for each in resources if each["gristmill.lake"] == self.lake(lake)]
+
     @property
     def shell(self) -> dict[str, str]:
         """The environment of a shell that speaks to this stack, and spoke to another cluster before, as a test's
@@ -165,6 +202,12 @@ class House:
         )
 
 
+def killed(process: Identity | None) -> None:
+    """Kills a process that is there, and waits for its death."""
+    assert process is not None and processes.send(process, signal.SIGKILL)
+    until(lambda: not processes.alive(process), "its death")
+
+
 def read(process: Identity, what: str) -> bytes:
     """A file of /proc about a process; empty where it is gone."""
     try:
@@ -185,6 +228,7 @@ def stack_at(folder: Path, sample: Path, variables: Mapping[str, str] | None = N
         patch.delenv("GRIST_LAKE", raising=False)
         for name, value in (variables or {}).items():
             patch.setenv(name, value)
+        patch.setitem(SETTINGS, "PREFECT_WORKER_QUERY_SECONDS", "3")  # 10 are nothing to a night, and minutes to tests
         try:
             shutil.copytree(sample / "crawl", folder / "crawl")
             up(stack, cpus=2, ports=dict.fromkeys(PORTS, 0))
@@ -193,6 +237,19 @@ def stack_at(folder: Path, sample: Path, variables: Mapping[str, str] | None = N
             down(stack)
             left = stack.family()
             assert not left, f"processes outlive `down`: {left}"
+
+
+class Webhook(BaseHTTPRequestHandler):
+    """Takes what is sent."""
+
+    def do_POST(self) -> None:
+        """As a chat's webhook."""
+        TOLD.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
 
 
 def prefect_yaml() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -124,6 +124,20 @@ def write_whole(folder: Path) -> Path:
     return folder / "whole.yaml"
 
 
+def write_two(folder: Path) -> Path:
+    """A kickoff of the crawl of a stack's folder, and of a tokenizer that is made of it."""
+    settings = {"inputs": [f"{folder}/crawl/*"], "max_quarantine_rate": 0.2, "scan": {"chunk_bytes": 40_000}}
+    web = {"config": "web", "recipe": settings | {"shards": {"target_bytes": 100_000}}, "run": {"workers": 2}}
+    words = {
+        "config": "tokenizer",
+        "recipe": {"dataset": "words", "sources": ["node:web"], "train": {"vocab_size": 300}},
+    }
+    run = {"nodes": 2, "each": {"workers": 0}}
+    file = folder / "kickoff.yaml"
+    file.write_text(yaml.safe_dump({"kickoff": "two", "run": run, "nodes": {"web": web, "words": words}}))
+    return file
+
+
 def digests(lake: str) -> dict[str, list[str]]:
     """Dataset -> the digests of its versions, in order."""
     versions = Versions(open_store(lake))

@@ -27,9 +27,9 @@ SHELL = ("", "sh", "bash")
 SETS_UP = "sets up from the network; the tests run in what it makes"
 SERVES = "never ends; tests/orchestration/test_serve*.py ask it"
 NO_CLUSTER = "no Kubernetes here; tests/test_deploy_files.py checks the files"
-BY_HOUSE = "tests/house.py gives it to the stack of test_flows.py and test_nightly.py"
+BY_HOUSE = "tests/house.py gives it to the stack of test_flows.py"
 BY_FLOWS = "tests/test_flows.py gives it to a stack of its own"
-NEEDS_STACK = "speaks to a running stack; test_flows.py and test_nightly.py ask its servers for the same"
+NEEDS_STACK = "speaks to a running stack; test_flows.py asks its servers for the same"
 BY_STACK = "tests/orchestration/test_stack.py and test_deploy.py give it to a stack of theirs"
 BY_JOB = "given by tests/test_ray_job.py"
 
@@ -181,7 +181,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "grist run web": "tests/orchestration/test_announce.py, with a Prefect server in place of the stack",
         "grist kickoff": "tests/test_flows.py runs, cancels and continues one (house.kickoff)",
         "prefect deploy": BY_HOUSE,
-        "prefect deployment run": "would train on the latest mixture; test_flows.py and test_nightly.py start others",
+        "prefect deployment run": "would train on the latest mixture; test_flows.py starts others",
         "prefect flow-run": BY_FLOWS,
         "prefect artifact inspect": BY_FLOWS,
     },

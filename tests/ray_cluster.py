@@ -87,6 +87,8 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2, "RAY_USAGE_STATS_ENABLED": "0"}
         settings["RAY_worker_niceness"] = "0"  # Ray has 15: beside other tests its workers would hardly run
+        # The head asks a node that is gone three times, not five in 15 s. One that is late has LIMITS all the same
+        settings |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
         self.folder, self.nodes, self.port = folder, list[Node](), free_port() + 10_000
         self.address = f"127.0.0.2:{self.port}"
         self.environment = kept | settings | LIMITS | {"RAY_ADDRESS": self.address}

@@ -183,7 +183,7 @@ def hurt(lake: Path, run_of: Run, dice: random.Random, victim: str | None) -> tu
                 print(json.dumps({"killed": victim, "receipts": receipts(lake)}), flush=True)
             elif victim != "worker":
                 break
-        time.sleep(0.005)
+        time.sleep(0.02)  # to look takes time, too
     _, errors = run.communicate()
     if run.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"a run ended with exit code {run.returncode}: {errors}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 
 import psutil
 import pytest
+from waiting import PATIENCE
 
 STRANGER = 65534
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away or become another user")
@@ -43,3 +45,12 @@ def listening(processes: list[psutil.Process]) -> list[str]:
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches it."""
     return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
+
+
+def ask_without_token(port: int) -> None:
+    """GET of the jobs. Raises PermissionError for 401."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        connection.sendall(b"GET /api/jobs/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = connection.recv(100)
+    if b" 401 " in answer.split(b"\r\n")[0]:
+        raise PermissionError(answer)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 import sys
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,26 @@ from benchmarks.harness import Arm, Differ, Figure  # noqa: E402
 from benchmarks.material import crawls  # noqa: E402
 from gristmill.lake.accounts.identity import url_hash  # noqa: E402
 from gristmill.lake.store.opening import open_store  # noqa: E402
+
+OWN = ("audio", "dedup_memory", "long_audio", "pack_clips", "plan", "reader", "scale", "speech", "substrings", "vision")
+"""Benchmarks of which a part runs in processes of its own."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_from_what_has_imported() -> Iterator[None]:
+    """Each of those processes would import for seconds, and they are forty."""
+    multiprocessing.set_forkserver_preload([f"benchmarks.bench_{name}" for name in OWN])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "FORKED", True)
+        yield
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def nothing_old_is_garbage() -> None:
+    """Every arm of a contest begins with a look for garbage, through all that benchmarks have imported so far."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.mark.parametrize("name", NAMES)

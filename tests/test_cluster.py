@@ -62,7 +62,7 @@ def crawl(sample: Path, lake: str, **more: Any) -> list[str]:
 def finish(cluster: Cluster, run: Sequence[str]) -> tuple[dict[str, Any], str]:
     """(the result of a run, what it said): a node other than the head dies while one of its workers works."""
     driver = cluster.driver(*run)
-    until(cluster.lose_a_node_at_work, "work on a node", by=driver)
+    until(cluster.lose_a_node_at_work, "work on a node", by=driver, pause=0.1)
     out, err = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, err
     return json.loads(out.splitlines()[-1]), err
@@ -97,7 +97,7 @@ def test_a_node_with_a_rank_dies_and_the_training_goes_on_from_its_checkpoint(cl
         return checkpointed and cluster.lose_a_node_at_work("RayTrainWorker")
 
     driver = cluster.program(Path(__file__).with_name("train_lake.py"), s3_lake, "ray", 2, STEPS, EVERY)
-    until(lost, "a rank on a node after a checkpoint", by=driver)
+    until(lost, "a rank on a node after a checkpoint", by=driver, pause=0.1)
     out, err = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, err
     trained = json.loads(out.splitlines()[-1])

@@ -185,9 +185,8 @@ def test_a_filter_is_one_file_one_key_and_one_row(tree):
         add_line(file, "from gristmill.filters.gopher import", "from gristmill.filters.shouting import Shouting")
     run(tree, sys.executable, "tests/conf_files.py", "--write")
     assert '  shouting: {"max_capitals": 0.05}\n  c4_quality:' in (tree / "conf" / "web.yaml").read_text()
-    run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(table))
-    shipped = "tests/pipelines/test_config.py"
-    run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", shipped, "-k", "shipped")
+    files = (str(table), "tests/pipelines/test_config.py")
+    run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "test_contract or shipped")
     run(tree, Path(sys.executable).parent / "lint-imports", "--no-cache")
     assert funnel_of(tree)["shouting"] == {"shouting.too_loud": 1}
 

@@ -20,7 +20,7 @@ from mixtures import mix
 from page_commands import command
 from preferences import prepare_pairs
 from s3_server import free_port
-from training import prepare, stage, train
+from training import stage, train
 from waiting import PATIENCE, until
 
 from gristmill.lake.store.objects import read_object
@@ -62,11 +62,8 @@ def head(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
         wait_until_it_answers(address, process, home / "head.log")
         yield address, environment
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # told to end, `ray start --block` waits for its parts, which wait too
+        process.wait()
         log.close()
 
 
@@ -121,9 +118,15 @@ def test_a_relative_lake_is_refused_inside_a_job(head, sample):
     assert job.returncode != 0 and "relative; inside a job" in job.stdout + job.stderr
 
 
-def test_a_submitted_job_trains_in_two_ranks_of_the_cluster(head, store, tmp_path):
-    prepare(store)
-    recipe = {"dataset": "nano", "tokenizer": "bpe@v1", "stages": [stage(batch=4, steps=6)]}
+def test_a_submitted_job_trains_and_learns_preferences_in_two_ranks_as_in_one_process(head, store, tmp_path):
+    """Of preferences each rank has some of the pairs of a step, and the mean is over the pairs of both."""
+    prepare_pairs(store, tmp_path / "in", window=128)
+    mix(store, {"web@v1": 1}, window=128, max_waste=0.1)
+    other = open_store(shutil.copytree(store.uri, tmp_path / "other").as_posix())
+    fields = {"init_from": {"language": "stage:pretrain"}, "data": "pairs@v1", "loss": "dpo", "batch": 3, "steps": 4}
+    prefer = stage("prefer", **fields, nll_weight=0.5, optim={"lr": 3e-3}, gates=["preference"])
+    stages = [stage(batch=4, steps=6), prefer]
+    recipe = {"dataset": "nano", "tokenizer": "bpe@v1", "stages": stages}
     sets = [f"recipe.{name}={json.dumps(value)}" for name, value in recipe.items()]
     shown = [word for word in command("training", "ray job submit") if word.startswith("run.")]
     assert shown == ["run.trainer=ray", "run.ranks=2"]
@@ -131,30 +134,12 @@ def test_a_submitted_job_trains_in_two_ranks_of_the_cluster(head, store, tmp_pat
     settings = [part for setting in sets for part in ("--set", setting)]
     job = submit(head, "--lake", store.uri, *settings, config="conf/train-nano.yaml")
     assert job.returncode == 0, job.stdout + job.stderr
-    there = Versions(store).manifest("nano.pretrain", 1).statistics["training"]
-    local = open_store(str(tmp_path / "local"))
-    prepare(local)
-    here = train(local, stage(batch=4, steps=6)).manifest.statistics["training"]
+    train(other, *stages)
+
+    there, here = (Versions(lake).manifest("nano.pretrain", 1).statistics["training"] for lake in (store, other))
     assert (there["world"], there["order"]) == (2, here["order"])
     assert there["final_loss"] == pytest.approx(here["final_loss"], abs=1e-4)
-
-
-def test_a_submitted_job_learns_preferences_in_two_ranks_as_in_one_process(head, store, tmp_path):
-    """Each rank has some of the pairs of a step, and the mean is over the pairs of both."""
-    prepare_pairs(store, tmp_path / "in", window=128)
-    mix(store, {"web@v1": 1}, window=128, max_waste=0.1)
-    train(store, stage())
-    other = open_store(shutil.copytree(store.uri, tmp_path / "other").as_posix())
-    fields = {"init_from": {"language": "nano.pretrain@v1"}, "data": "pairs@v1", "loss": "dpo", "batch": 3, "steps": 4}
-    prefer = stage("prefer", **fields, nll_weight=0.5, optim={"lr": 3e-3}, gates=["preference"])
-    recipe = {"dataset": "nano", "tokenizer": "bpe@v1", "stages": [prefer]}
-    sets = [f"recipe.{name}={json.dumps(value)}" for name, value in recipe.items()]
-    sets += ["run.trainer=ray", "run.ranks=2", "run.checkpoint_every=2"]
-    settings = [part for setting in sets for part in ("--set", setting)]
-    job = submit(head, "--lake", store.uri, *settings, config="conf/train-nano.yaml")
-    assert job.returncode == 0, job.stdout + job.stderr
-    there = Versions(store).manifest("nano.prefer", 1)
-    here = train(other, prefer).manifest
+    there, here = (Versions(lake).manifest("nano.prefer", 1) for lake in (store, other))
     assert there.statistics["training"]["world"] == 2 and there.statistics["gates"]["preference"]["passed"]
     assert there.statistics["training"]["order"] == here.statistics["training"]["order"]
     for alone, together in zip(steps_of(other, here), steps_of(store, there), strict=True):

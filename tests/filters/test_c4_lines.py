@@ -69,11 +69,11 @@ def test_the_same_text_whatever_the_blanks(texts: list[str]) -> None:
     assert by_ours(texts, min_sentences=None, **rules) == expected
 
 
-def test_the_same_text_on_all_real_data(shared_data: Path) -> None:
-    texts = [*shared_texts(shared_data), *(document.text for document in documents(shared_data))]
+def test_the_same_text_on_real_data(shared_data: Path) -> None:
+    texts = [*shared_texts(shared_data), *(document.text for document in documents(shared_data))][::3]
     expected = by_datatrove(texts)
     assert by_ours(texts) == expected
-    assert sum(left is not None and left != text for text, left in zip(texts, expected, strict=True)) > 400
+    assert sum(left is not None and left != text for text, left in zip(texts, expected, strict=True)) > 130
 
 
 def test_only_documents_of_its_languages_are_edited() -> None:

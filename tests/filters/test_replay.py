@@ -111,7 +111,7 @@ FILTERS: list[Case] = [
     (FineWebQuality(), documents),
     (LanguageQuality(), documents),
     (UrlRules(), documents),
-    (DatatroveFilter("GopherQualityFilter"), documents),
+    (DatatroveFilter("GopherQualityFilter"), lambda: documents(60)),  # datatrove takes its time
     (Decontaminate((MILLERS,), ngram=2), documents),
     (Decontaminate((MILLERS,), ngram=2, min_ngrams=None, min_share=0.3), documents),
     (LanguageFilter(min_score="by_language"), documents),
