@@ -29,8 +29,8 @@ _BLOCK = 16
 """Tokens of a page are a multiple of this: as many as a tensor core takes at once."""
 DECODING_SPLIT, CHUNK_SPLIT = 512, 4096
 """Tokens whose weighted values are summed up apart: those of a split are read one tile after the other, by one program
-(512 tokens take some 8 us), so few rows of long contexts would leave most of a card idle. A chunk has more queries, so
-more programs, and partial results that are larger."""
+(512 tokens take some 5 us, by arithmetic), so few rows of long contexts would leave most of a card idle. A chunk has
+more queries, so more programs, and partial results that are larger."""
 PROGRAMS = 1024
 """Programs to aim for by giving each fewer splits: twice as many as an H100 has room for, since rows differ."""
 _PARTS = 16
@@ -77,17 +77,12 @@ def paged_attention(
     queries, tile, warps, stages = _tiles(length * shared, q.dtype)
     split = DECODING_SPLIT if queries == 16 else CHUNK_SPLIT
     splits = -(-table_BN.shape[1] * block // split)
-    # Without a second split nothing of these is written or read, but the kernel is the same.
-    partial_y = q.new_empty(rows, length, heads, splits if splits > 1 else 0, dim, dtype=torch.float32)
-    partial_stat = q.new_empty(rows, length, heads, splits if splits > 1 else 0, 2, dtype=torch.float32)
-    if max(q.numel(), partial_y.numel()) >= _MOST:
-        raise ValueError(f"{rows} rows of {length} queries, {splits} splits: their offsets need more than 32 bits")
+    parts = _partial_results(q, splits)
     across = groups * -(-length * shared // queries)
     programs = max(1, min(splits, PROGRAMS // max(across * rows, 1)))
     tensors = {"q": q, "keys": keys, "values": values, "table": table_BN, "positions": positions_BL, "y": y}
     numbers = {"table_stride": table_BN.stride(0), "splits": splits, "programs": programs}
     shapes = {"LENGTH": length, "GROUPS": groups, "SHARED": shared, "PAGE": block}
-    parts = {"partial_y": partial_y, "partial_stat": partial_stat}
     common = {"DIM": dim, "DIM_PADDED": power_of_two(dim), "SPLIT": split}
     tiles = {"QUERIES": queries, "TILE": tile, "EXACT": interpreted()}
     arguments: dict[str, Any] = {
@@ -167,6 +162,18 @@ def write_pages(
     arguments |= {"table_stride": table_BN.stride(0), "LENGTH": length, "GROUPS": groups, "DIM": dim}
     arguments |= {"DIM_PADDED": power_of_two(dim), "PAGE": block}
     launch(jit_layers.write, (rows * length, groups), arguments, num_warps=1)
+
+
+def _partial_results(q_BLHD: Tensor, splits: int) -> dict[str, Tensor]:
+    """Where weighted values and weights of each split go."""
+    # Without a second split nothing of these is written or read, but the kernel is the same.
+    kept = splits if splits > 1 else 0
+    rows, length, heads, dim = q_BLHD.shape
+    partial_y = q_BLHD.new_empty(rows, length, heads, kept, dim, dtype=torch.float32)
+    if max(q_BLHD.numel(), partial_y.numel()) >= _MOST:
+        raise ValueError(f"{rows} rows of {length} queries, {splits} splits: their offsets need more than 32 bits")
+    partial_stat = q_BLHD.new_empty(rows, length, heads, kept, 2, dtype=torch.float32)
+    return {"partial_y": partial_y, "partial_stat": partial_stat}
 
 
 def _tiles(queries: int, dtype: torch.dtype) -> tuple[int, int, int, int]:

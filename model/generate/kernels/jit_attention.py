@@ -3,12 +3,12 @@
 Offsets into the cache are 64 bits wide: a layer of 1,024 slots may have more than 2^31 entries. All others are 32 bits
 wide, which takes half the registers; `paged_attention` refuses what is larger.
 
-How fast it can be in decoding, where memory is the limit (an H100: 132 processors, 3.35 TB/s, 0.6 us from asking to
-having, so 2 MB have to be asked for at any time, 16 KB a processor). A program asks for two tiles of 32 keys and their
-values ahead of the one that it computes, 32 KB in loads of 16 bytes that take no registers (cp.async); with 128
-registers a thread and 38 KB of shared memory four programs of 128 threads fit a processor, and so the card has room for
-64 rows of 8 key heads at once. Three query heads of a key head use 3 of the 16 rows that a tensor core multiplies:
-tensor cores idle here anyway.
+What decoding needs, by arithmetic, since no card has run it yet: memory is the limit (an H100: 132 processors, 3.35
+TB/s, 0.6 us from asking to having), so 2 MB have to be asked for at any time, 16 KB a processor. A program asks for two
+tiles of 32 keys and their values ahead of the one that it computes, 32 KB in loads of 16 bytes that take no registers
+(cp.async); with 128 registers a thread and 38 KB of shared memory four programs of 128 threads fit a processor, and so
+the card has room for 64 rows of 8 key heads at once. Three query heads of a key head use 3 of the 16 rows that a tensor
+core multiplies: tensor cores idle here anyway.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ def attend(
     head = group * SHARED + query % SHARED
     position = tl.load(positions + row * LENGTH + token, mask=token < LENGTH, other=-1).to(tl.int32)
     count = tl.max(position, 0) + 1  # keys that some query of the tile sees
+    # The first split also answers queries that see nothing.
+    end_split = tl.maximum(tl.cdiv(count, SPLIT), 1)
+    if tl.program_id(2) >= end_split:
+        return
     channel = tl.arange(0, DIM_PADDED)
     real = channel < DIM
     place = (row * LENGTH + token) * heads + head
@@ -79,8 +83,7 @@ def attend(
     )
     if EXACT:
         q_MD = q_MD.to(tl.float32)
-    # The first split also answers queries that see nothing.
-    for split in range(tl.program_id(2), tl.maximum(tl.cdiv(count, SPLIT), 1), programs):
+    for split in range(tl.program_id(2), end_split, programs):
         start = split * SPLIT
         end = tl.minimum(start + SPLIT, count)
         most = tl.full([QUERIES], float("-inf"), tl.float32)

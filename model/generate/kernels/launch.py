@@ -41,7 +41,9 @@ def launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **opti
         if tensor.data_ptr() % ALIGNMENT:
             raise ValueError(f"{name} does not begin at a multiple of {ALIGNMENT} bytes")
     if 0 not in grid:
-        kernel[grid](**arguments, **options)
+        # Triton launches on the current device, wherever tensors are.
+        with torch.cuda.device_of(next(iter(tensors.values()))):
+            kernel[grid](**arguments, **options)
 
 
 def check_dtype(dtype: torch.dtype, **tensors: Tensor) -> None:
