@@ -88,16 +88,19 @@ def use_device_side(monkeypatch: pytest.MonkeyPatch, runner: Runner) -> None:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """As `Kernels.rms_norm`."""
     wide = x.float()
     return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """As `Kernels.add_rms_norm`."""
     total = residual + x
     return total, rms_norm(total, weight, eps)
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
+    """As `Kernels.silu_mul`."""
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate) * up
 
@@ -111,6 +114,7 @@ def rotate_and_write(
     table_BN: Tensor,
     positions_BL: Tensor,
 ) -> Tensor:
+    """As `Kernels.rotate_and_write`."""
     _, groups, dim, block = keys.shape
     qkv_BELD = qkv_BLE.unflatten(-1, (-1, dim)).transpose(1, 2)
     turning, v_BGLD = qkv_BELD.split([qkv_BELD.shape[1] - groups, groups], 1)
@@ -127,6 +131,7 @@ def rotate_and_write(
 def paged_attention(
     q_BHLD: Tensor, keys: Tensor, values: Tensor, table_BN: Tensor, positions_BL: Tensor, scale: float
 ) -> Tensor:
+    """As `Kernels.paged_attention`, over all pages of the table."""
     groups, block = keys.shape[1], keys.shape[3]
     q_BGMLD = q_BHLD.unflatten(1, (groups, -1)) * scale
     k_BGDT = keys[table_BN.long()].movedim(1, 3).flatten(3, 4)

@@ -25,6 +25,7 @@ from torch import nn
 from gristmill.model.generate.cache import Cache
 from gristmill.model.generate.draw import completed_stop
 from gristmill.model.generate.forward import Angles, device_side
+from gristmill.model.generate.graphs import current
 from gristmill.model.generate.prefill import Prefill, Prompt
 from gristmill.model.generate.requests import Completion, Options, Request, TokenLogprob, TooLong
 from gristmill.model.generate.sampling import sample_key
@@ -164,7 +165,7 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Completion]:
         """One token for every active completion: those that grew."""
-        with evaluating(self.model):
+        with evaluating(self.model), current(self.model.language.norm.weight.device):
             return self._step()
 
     def _step(self) -> list[Completion]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gristmill.model.generate.cache import NOWHERE, Cache
-from gristmill.model.generate.graphs import Graphs, Runner, put
+from gristmill.model.generate.graphs import Graphs, Runner, current, put
 from gristmill.model.generate.requests import Options
 from gristmill.model.phi4.decoder import Decoder, Layer
 from gristmill.model.phi4.lora import Routes
@@ -131,7 +131,8 @@ def device_side(model: Multimodal, options: Options) -> DeviceSide | None:
         if weight.device.type == "cuda":
             _LOG.warning("generation without kernels and CUDA graphs, which is slow: %s", error)
         return None
-    return DeviceSide(kernels, Runner() if options.graphs is False else Graphs())
+    with current(weight.device):
+        return DeviceSide(kernels, Runner() if options.graphs is False else Graphs())
 
 
 class PlainPass:

@@ -11,6 +11,7 @@ Source: docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs"; torch.cuda.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -77,6 +78,11 @@ class Graphs(Runner):
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             function()
         return graph
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the one on which streams, graphs and Triton's kernels are, in the block."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def put(buffer: Tensor, values: np.ndarray) -> None:
