@@ -120,12 +120,13 @@ def ratios(arms: Sequence[Arm]) -> Iterator[Row]:
     pairs += [(f"{mine}: a packed step's time, of one not packed", mine + PACKED, mine) for mine in (OWN_COMPILED, OWN)]
     for what, above, below in pairs:
         if above in by_name and below in by_name:
-            turns = zip(by_name[above].seconds, by_name[below].seconds, strict=False)  # the last round may be cut short
+            turns = zip(by_name[above].seconds, by_name[below].seconds, strict=False)  # one may have failed later
             yield Row(what, figure([a / b for a, b in turns]), "x")
 
 
 def sft(tiny: bool, deadline: Deadline) -> Iterator[Row]:
-    """All arms. An arm that fails leaves; the others go on."""
+    """All arms. An arm that fails leaves; the others go on. Its rows come after its first turn, and once more, with all
+    turns, at the end."""
     device, card = device_of(tiny), Card.here(tiny)
     rank, rows = (8, Rows(2, 64)) if tiny else (320, Rows(2, 4096))
     lora = LoraConfig(ADAPTER, rank, 2.0 * rank)
@@ -141,6 +142,7 @@ def sft(tiny: bool, deadline: Deadline) -> Iterator[Row]:
             yield Row(arm.name, None, "", why=fault, failed=not arm.peer)
         else:
             arms.append(arm)
+            yield from rows_of(arm, card, flops_a_token(config.text, rank, arm.rows))
     # The first turns found out who can. Their seconds count: what is compiled is so before the clock runs.
     going, a_round = list(arms), 1.5 * (WARM + COUNTED) * sum(arm.seconds[0] for arm in arms)
     for _ in deadline.rounds(0 if tiny else ROUNDS - 1, a_round):

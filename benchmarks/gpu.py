@@ -175,8 +175,9 @@ def child(sender: Connection, function: str, tiny: bool, until: float) -> None:
 def run_all(
     sections: Sequence[Section], results: Results, seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Runs sections one after the other, writes each when it ends, and prints its rows as they come. `seconds`: of all
-    together; a section that would begin in the last of them is left out, and says so."""
+    """Runs sections one after the other, writes each when it ends, and prints its rows as they come, of which one takes
+    the place of an earlier one of its name: a section that may yet be stopped tells early what it has. `seconds`: of
+    all together; a section that would begin in the last of them is left out, and says so."""
     end = clock() + seconds
     for section in sections:
         rows = results.rows[section] = []
@@ -188,7 +189,7 @@ def run_all(
         else:
             for item in run_section(section, results.tiny, share):
                 if isinstance(item, Row):
-                    rows.append(item)
+                    rows[:] = [*(row for row in rows if row.what != item.what), item]
                     print(f"  {line(item)}", flush=True)
                 else:
                     results.card = item
@@ -226,7 +227,7 @@ def main(arguments: Sequence[str]) -> int:
     results = Results(given.out or (None if given.tiny else RESULTS), given.tiny)
     run_all([section for section in chosen if section.tiny or not given.tiny], results, seconds)
     rows = [row for of_section in results.rows.values() for row in of_section]
-    width = max(len(row.what) for row in rows)
+    width = max((len(row.what) for row in rows), default=0)
     print(f"\non {results.card[1]}", *(line(row, width) for row in rows), sep="\n")
     return int(results.failed)
 

@@ -19,7 +19,8 @@ ROW = Row("a row", Figure(1.0, 1.0, 1.0), "x")
 
 
 def gives(tiny: bool, deadline: Deadline) -> Iterator[Row]:
-    """A row."""
+    """A row, told early and once more."""
+    yield replace(ROW, unit="ms")
     yield ROW
 
 
