@@ -58,7 +58,7 @@ os.register_at_fork(after_in_child=_one_thread_of_torch)  # some test may have a
 # be lost, and the test of what it ends would wait for ever.
 junkdrawer._gc_initialized = True
 # The process that records are read in is kept as long as the environment it was started in, and pytest puts the name of
-# each test into that: a thousand tests would start one each.
+# each test into that: every test that reads records would start one.
 runner._update_current_test_var = lambda item, when: None
 os.environ |= LOOPBACK | LIMITS  # a test may import Ray before a runner does, and Ray reads this when it is imported
 
@@ -72,7 +72,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, where there is memory for it: of the longest files each waits half of its time."""
+    """One more than there are cores, where there is memory for it: the longest files wait for a part of their time."""
     cores = len(os.sched_getaffinity(0))
     return cores + (psutil.virtual_memory().total >= (cores + 1) * GIB_A_WORKER << 30)
 

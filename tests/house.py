@@ -29,8 +29,8 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.announce import COMMITTED
 from gristmill.orchestration.cli.main import app
-from gristmill.orchestration.stack import health, processes
-from gristmill.orchestration.stack.folder import POOL, PORTS, Stack
+from gristmill.orchestration.stack import processes
+from gristmill.orchestration.stack.folder import PORTS, Stack
 from gristmill.orchestration.stack.processes import Identity
 from gristmill.orchestration.stack.stack import SETTINGS, down, up
 
@@ -80,11 +80,8 @@ class House:
 
     def deployment(self, name: str) -> str:
         """The id of a deployment."""
-        return next(
-            str(deployment["id"])
-            for deployment in health.deployments(self.stack.prefect, POOL)
-            if deployment["name"] == name
-        )
+        (deployment,) = self.ask("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        return str(deployment["id"])
 
     def start(self, name: str, settings: list[str] | None = None, parameters: dict[str, Any] | None = None) -> str:
         """A run by hand of the deployment without a schedule; by default cut small: there is time to hurt it."""
@@ -134,10 +131,10 @@ class House:
 
     def runs_of(self, name: str, *states: str) -> list[dict[str, Any]]:
         """The flow runs of a deployment, in these states if some are given, in the order in which they began."""
-        query: dict[str, Any] = {"deployment_id": {"any_": [self.deployment(name)]}}
+        query: dict[str, Any] = {"deployments": {"name": {"any_": [name]}}, "sort": "START_TIME_ASC"}
         if states:
-            query["state"] = {"type": {"any_": list(states)}}
-        return list(self.ask("/flow_runs/filter", {"flow_runs": query, "sort": "START_TIME_ASC"}))
+            query["flow_runs"] = {"state": {"type": {"any_": list(states)}}}
+        return list(self.ask("/flow_runs/filter", query))
 
     def announced(self, lake: str) -> list[str]:
         """Versions of a lake that an event tells of."""

@@ -42,7 +42,7 @@ OWN = ("audio", "dedup_memory", "long_audio", "pack_clips", "plan", "reader", "s
 
 @pytest.fixture(scope="module", autouse=True)
 def forked_from_what_has_imported() -> Iterator[None]:
-    """Each of those processes would import for seconds, and they are forty."""
+    """Each of those processes would import for seconds."""
     multiprocessing.set_forkserver_preload([f"benchmarks.bench_{name}" for name in OWN])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness, "FORKED", True)
