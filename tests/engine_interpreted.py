@@ -29,10 +29,10 @@ def model() -> Multimodal:
 
 def requests() -> list[Request]:
     """A few of each kind: the interpreter takes its time."""
-    how = Sampling(max_tokens=4, temperature=1.3, top_p=0.95, ignore_eos=True, logprobs=0)
+    how = Sampling(max_tokens=3, temperature=1.3, top_p=0.95, ignore_eos=True, logprobs=0)
     names = (None, "speech", "vision")
-    sampled = [Request(f"{n}", words(n, n), how, adapter=names[n % 3]) for n in (1, 16, 30)]
-    return [*sampled, Request("greedy", words(33, 1), Sampling(3, 0.0, ignore_eos=True, logprobs=0), n=2)]
+    sampled = [Request(f"{n}", words(n, n), how, adapter=names[n % 3]) for n in (1, 31)]
+    return [*sampled, Request("greedy", words(33, 1), Sampling(3, 0.0, ignore_eos=True, logprobs=0))]
 
 
 def outcome() -> Outcome:
