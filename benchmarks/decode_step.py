@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.harness import Differ, Row, figure
 from benchmarks.on_device import bandwidth, plain, replayed, scaled, seconds_of, settle
+from gristmill.model.generate import kernels
 from gristmill.model.generate.cache import Cache
 from gristmill.model.generate.engine import Engine, Options, Request
 from gristmill.model.phi4.multimodal import Multimodal
@@ -68,14 +67,14 @@ def kernel_rows(engine: Engine, slots: int, device: torch.device) -> Iterator[Ro
         settle(device)
     events = profile.events() or ()
     on_gpu = [event for event in events if event.device_type.name == "CUDA"]
-    kernels = [event for event in on_gpu if not event.name.startswith(("Memcpy", "Memset"))]
+    computed = [event for event in on_gpu if not event.name.startswith(("Memcpy", "Memset"))]
     launches = sum(event.name in LAUNCHES for event in events if event.device_type.name == "CPU")
     busy = sum(event.time_range.elapsed_us() for event in on_gpu)
-    yield Row(f"{slots} slots: kernels a step", plain(len(kernels) / PROFILED), "kernels")
+    yield Row(f"{slots} slots: kernels a step", plain(len(computed) / PROFILED), "kernels")
     yield Row(f"{slots} slots: launches a step", plain(launches / PROFILED), "launches")
     yield Row(f"{slots} slots: the GPU computes, of a step", plain(busy / PROFILED / 1e3), "ms")
     by_name = Counter[str]()
-    for event in kernels:
+    for event in computed:
         by_name[event.name] += event.time_range.elapsed_us()
     for name, microseconds in by_name.most_common(LONGEST):
         yield Row(f"{slots} slots: of it {name[:60]}", plain(microseconds / PROFILED / 1e3), "ms")
@@ -147,9 +146,7 @@ class Written:
                     layer, self.query[part].expand(-1, -1, length, -1), self.keys[layer, part], self.values[layer, part]
                 )
         last = torch.full((slots, 1), length - 1, device=device)
-        place = "gristmill.model.generate.kernels"
-        kernels = importlib.import_module(place) if importlib.util.find_spec(place) else None
-        if kernels is not None and kernels.available(device):
+        if kernels.available(device):
             table = torch.tensor(pages, dtype=torch.int32, device=device)
             return lambda n: kernels.paged_attention(
                 self.query, cache.keys[n], cache.values[n], table, last, cache.scale

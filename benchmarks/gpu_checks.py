@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -112,8 +112,8 @@ def gradients(device: torch.device, tiny: bool) -> Iterator[Row]:
 
 @torch.inference_mode()
 def greedy(device: torch.device, tiny: bool) -> Iterator[Row]:
-    """The engine's greedy tokens in float32 against the model's own without a cache, which knows no graphs, and, where
-    its options have a switch for graphs, against the engine's without them, in bfloat16 bit for bit."""
+    """The engine's greedy tokens in float32 against the model's own without a cache, which knows no graphs, and
+    against the engine's without graphs, in bfloat16 bit for bit."""
     config = text_config(tiny)
     model, steps = lively(config, device), 8 if tiny else 24
     sampling = Sampling(max_tokens=steps, temperature=0.0, ignore_eos=True)
@@ -129,14 +129,9 @@ def greedy(device: torch.device, tiny: bool) -> Iterator[Row]:
             raise Differ(f"greedy tokens of request {request.key}: {worst:.3g} below the likeliest")
     yield Row("greedy tokens that are the likeliest of the model without a cache", plain(float(len(asked) * steps)),
               "tokens", "logit within 1e-3")  # fmt: skip
-    switches = [each.name for each in fields(Options) if "graph" in each.name or "eager" in each.name]
-    if not switches:
-        yield Row("engine: graphs against none", None, "", why="its options have no switch for graphs")
-        return
     model.to(torch.bfloat16)
-    eager = replace(OPTIONS, **{switches[0]: "eager" in switches[0]})
     asked = requests(config.text.vocab_size, 16, replace(sampling, temperature=1.0, logprobs=0))
-    expected = bits_of(model, eager, asked)
+    expected = bits_of(model, replace(OPTIONS, graphs=False), asked)
     same_bits("graphs against none", bits_of(model, OPTIONS, asked), expected)
     yield Row("engine: completions with graphs as without", plain(float(len(expected))), "completions", "bits")
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from benchmarks.harness import Differ, Row, figure
 from benchmarks.on_device import device_of, plain, scaled, settle
 from benchmarks.section import Deadline
-from gristmill.model.phi4 import routing
 from gristmill.model.phi4.config import LoraConfig, TextConfig
 from gristmill.model.phi4.lora import LoRA, MultiLoRALinear, Routes
 from gristmill.model.phi4.presets import PRESETS
+from gristmill.model.phi4.routing import side_by_side
 
 ROUNDS, REPEATS = 5, 5
 PLAIN, ALONE, HALVES = "no adapter", "one adapter on all tokens", "two adapters on half each"
@@ -62,11 +62,12 @@ def forward_backward(linears: nn.ModuleList, inputs: list[Tensor], routes: Route
     return run
 
 
-def routes_of(masks: Mapping[str, Tensor], device: torch.device) -> Routes:
+def routes_of(masks: Mapping[str, Tensor]) -> Routes:
     """As a batch of training has them, whose samples of one adapter lie side by side. `masks`: of each adapter the
     tokens that take it, bool [1, T], on the CPU."""
-    spans = getattr(routing, "side_by_side", None)
-    return spans(masks)[1] if spans else routing.routes({name: mask.to(device) for name, mask in masks.items()})
+    order_T, routes = side_by_side(masks)
+    assert order_T is None  # they lie so already
+    return routes
 
 
 def check(linears: nn.ModuleList, x: Tensor, masks: Mapping[str, Tensor], routes: Routes) -> None:
@@ -102,7 +103,7 @@ def rows(tiny: bool, deadline: Deadline) -> Iterator[Row]:
     masks = {PLAIN: {}, ALONE: {"speech": torch.ones_like(first)}, HALVES: {"vision": first, "speech": ~first}}
     passes: dict[str, Callable[[], None]] = {}
     for name, of_pass in masks.items():
-        routes = routes_of(of_pass, device)
+        routes = routes_of(of_pass)
         check(linears, inputs[0], of_pass, routes)
         passes[name] = forward_backward(linears, inputs, routes)
     seconds: dict[str, list[float]] = {name: [] for name in passes}
