@@ -47,8 +47,12 @@ def unwanted(page: bytes, rules: LanguageFirst, language: LanguageFilter) -> str
     shown = shown_text(page)
     if len(shown.prose) < rules.min_bytes:
         return None
+    prose = windows(shown.prose)
+    # Pages that are wanted mostly show it here, and one window is enough for them to be extracted.
+    if language.glance([prose[WINDOWS // 2]]).wanted >= rules.max_wanted:
+        return None
     # The main text may be short pieces, and the prose a footer's: so all text is looked at as well.
-    glance = language.glance([*windows(shown.prose), *windows(shown.text)])
+    glance = language.glance([*prose, *windows(shown.text)])
     if glance.language is None or glance.language in language.keep:
         return None
     if glance.score < rules.min_score or glance.wanted >= rules.max_wanted:

@@ -33,12 +33,14 @@ class BlockCut(ABC):
     """What tells one format from another stands in the class attributes and the abstract methods.
 
     `lookahead`: bytes that must be at hand to recognise a record start; `next_record` matches one that begins a line,
-    in no more bytes than that; `format` and `length_name` are the words of the messages.
+    in no more bytes than that, and all that it matches begins with `next_lead`; `format` and `length_name` are the
+    words of the messages.
     """
 
     format: ClassVar[str]
     length_name: ClassVar[str]
     next_record: ClassVar[re.Pattern[bytes]]
+    next_lead: ClassVar[bytes]
     lookahead: ClassVar[int]
 
     @staticmethod
@@ -164,7 +166,7 @@ class BlockCut(ABC):
     def _block(self) -> bool:
         take = min(self._need, len(self._buf) - self._at)
         if self._follow and take:
-            self._watch(bytes(self._buf[self._at : self._at + take]))
+            self._watch(self._at + take)
         self._at += take
         self._need -= take
         if self._need:
@@ -172,22 +174,33 @@ class BlockCut(ABC):
         self._state = TAIL
         return True
 
-    def _watch(self, data: bytes) -> None:
-        """Shows bytes of the block to the second cutter, which begins at the first record start in it.
+    def _watch(self, end: int) -> None:
+        """Shows bytes of the block, up to `end` of the buffer, to the second cutter, which begins at the first record
+        start in it.
 
         There is one at most, and it has none of its own (`follow`): however starts are nested, the work stays linear.
         """
         if self._rival is not None:
-            self._rival.cut.feed(data)
+            self._rival.cut.feed(bytes(self._buf[self._at : end]))
             return
-        window = self._seen + data  # a record start may straddle two pieces
-        match = self.next_record.search(window)
-        if match is None:
-            self._seen = window[-self.lookahead :]
+        start = self._record_within(end)
+        if start is None:
+            self._seen = (self._seen + self._buf[max(self._at, end - self.lookahead) : end])[-self.lookahead :]
             return
-        at = match.start() + 1
-        self._rival = _Rival(type(self), self._here + len(data) - len(window) + at)
-        self._rival.cut.feed(window[at:])
+        self._rival = _Rival(type(self), self._pos + start)
+        before = self._seen[len(self._seen) - (self._at - start) :] if start < self._at else b""
+        self._rival.cut.feed(bytes(before + self._buf[max(self._at, start) : end]))
+
+    def _record_within(self, end: int) -> int | None:
+        """Where the first record start stands that ends in the block's bytes up to `end` of the buffer: an index of
+        it, negative where it begins with what was seen before. None: nowhere."""
+        straddling = self._seen + self._buf[self._at : min(end, self._at + self.lookahead)]
+        match = self.next_record.search(straddling)
+        if match is not None and match.start() < len(self._seen):
+            return self._at - len(self._seen) + match.start() + 1
+        lead = self._buf.find(self.next_lead, self._at, end)  # many times faster than the expression, and seldom there
+        match = self.next_record.search(self._buf, lead, end) if lead >= 0 else None
+        return None if match is None else match.start() + 1
 
     def _after(self) -> bool:
         match = NEWLINES.match(self._buf, self._at)

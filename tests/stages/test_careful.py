@@ -17,7 +17,7 @@ import web
 from gristmill import lake
 from gristmill.lake.store.opening import open_store
 from gristmill.pipelines.frame.run import run_pipeline
-from gristmill.stages.read import reading
+from gristmill.stages.read import isolated, reading
 from gristmill.stages.read.isolated import MODULE, Child, ChildDied, ChildTimeout, watchdog
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.text import extract
@@ -71,6 +71,27 @@ def test_a_child_answers_one_by_one_and_is_kept(child):
         list(child.iterate(fails))
     assert "test_careful.py" in caught.value.__notes__[0], "the traceback of the child"
     assert {pid for _, pid in child.iterate(numbers, 1)} == pids
+
+
+def test_answers_gather_the_longer_the_fewer_there_are(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(isolated.time, "sleep", pauses.append)
+    taker, giver = os.pipe()
+    with os.fdopen(taker, "rb") as answers, os.fdopen(giver, "wb", 0) as pipe:
+        gathered = isolated._Gathered(answers)
+
+        def read(size):
+            pipe.write(b"x" * size)
+            return gathered.readinto(bytearray(isolated.PIPE))
+
+        assert [read(10) for _ in range(8)] == [10] * 8
+        assert [read(isolated.PIPE // 2) for _ in range(8)] == [isolated.PIPE // 2] * 8
+        read(10)
+        gathered.hurry()
+        read(10)
+    shortest, longest = isolated.SHORTEST, isolated.LONGEST
+    assert pauses[:3] == [0, shortest, 2 * shortest] and pauses[6:9] == [longest, longest, longest]
+    assert pauses[9:11] == [longest / 2, longest / 4] and pauses[15:] == [0, 0, 0]
 
 
 def test_a_child_that_dies_has_said_what_it_had_and_is_replaced(child):

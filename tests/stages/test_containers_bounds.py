@@ -14,7 +14,6 @@ import random
 import struct
 import sys
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from warc_files import arc_record, gz, http, page, read_all, record, tar_member
+from zlib_ng import zlib_ng
 
 import gristmill.stages.containers
 from gristmill.stages.containers import media
@@ -38,7 +38,7 @@ N = 12_000  # bytes, about, of the smallest input
 
 
 class Inflater:
-    """zlib's, counting what it is given."""
+    """zlib-ng's, counting what it is given."""
 
     def __init__(self, inner: Any, cost: list[int]) -> None:
         self._inner, self._cost = inner, cost
@@ -60,11 +60,11 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], in
     count = [0]
 
     class Zlib:
-        error = zlib.error
+        error = zlib_ng.error
 
         @staticmethod
         def decompressobj(window: int) -> Inflater:
-            return Inflater(zlib.decompressobj(window), count)
+            return Inflater(zlib_ng.decompressobj(window), count)
 
     def counted(owner: type, name: str) -> None:
         original = getattr(owner, name)
@@ -76,7 +76,7 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], in
 
         monkeypatch.setattr(owner, name, call)
 
-    monkeypatch.setattr(raw, "zlib", Zlib)
+    monkeypatch.setattr(raw, "zlib_ng", Zlib)
     counted(Raw, "peek")
     counted(Raw, "bytes_at")
     counted(zstd._Frame, "read")

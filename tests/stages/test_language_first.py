@@ -52,6 +52,17 @@ def test_a_page_in_doubt_goes_on(page: str, keep: tuple[str, ...]) -> None:
     assert label_of(page, keep) is None
 
 
+def test_one_window_of_a_wanted_page_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at, glance = [], LanguageFilter.glance
+    monkeypatch.setattr(
+        LanguageFilter, "glance", lambda self, windows: looked_at.append(windows) or glance(self, windows)
+    )
+    assert label_of(paragraphs(ENGLISH)) is None
+    assert [len(windows) for windows in looked_at] == [1]
+    assert label_of(paragraphs(GERMAN))
+    assert [len(windows) for windows in looked_at] == [1, 1, 2 * WINDOWS]
+
+
 def test_each_bound_decides() -> None:
     page = paragraphs(GERMAN)
     size = len(" ".join([GERMAN] * 6).encode())

@@ -31,6 +31,7 @@ class ArcCut(BlockCut):
     next_record = re.compile(
         rb"\n[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s]{1,2048} [0-9A-Fa-f.:]{2,45} \d{12,17} [^\r\n]{1,256} \d{1,18}\r{0,2}\n"
     )
+    next_lead = b"\n"
     lookahead = 2500
 
     @staticmethod

@@ -21,6 +21,7 @@ class WarcCut(BlockCut):
     format = "WARC"
     length_name = "Content-Length"
     next_record = re.compile(rb"\nWARC/\d\.\d{1,3}\r{0,2}\n[A-Za-z][A-Za-z-]{0,39}[ \t]{0,8}:")
+    next_lead = b"\nWARC/"
     lookahead = LOOKAHEAD
 
     @staticmethod
