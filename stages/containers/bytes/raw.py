@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from zlib_ng import zlib_ng
 
+_inflate = cast(Any, zlib_ng)  # its stubs lack `copy`, and have `error` as an instance
 FEED = 32 << 10
 FIRST_FEED = 2 << 10  # a file can be members of 20 bytes each: what is fed past the end of one is fed again
 COPY_AFTER = 16  # feeds after which an inflater is copied: a fault costs no more than inflating these anew
@@ -136,7 +137,7 @@ def gzip_member(raw: Raw) -> Iterator[bytes]:
 
 def deflated(raw: Raw, window: int) -> Iterator[bytes]:
     """The same; `window` as zlib has it: 31 gzip, 15 zlib, -15 neither header nor checksum."""
-    inflater, feed = zlib_ng.decompressobj(window), FIRST_FEED
+    inflater, feed = _inflate.decompressobj(window), FIRST_FEED
     first, what = raw.pos, "gzip member" if window == 31 else "deflate stream"
     before: Any = None  # for `_up_to_the_fault`: a copy of the inflater, and what it was fed since
     since: list[bytes] = []
@@ -148,8 +149,8 @@ def deflated(raw: Raw, window: int) -> Iterator[bytes]:
             before, since = inflater.copy(), []
         try:
             data = inflater.decompress(block)
-        except zlib_ng.error as error:
-            yield _up_to_the_fault(before or zlib_ng.decompressobj(window), since, block)
+        except _inflate.error as error:
+            yield _up_to_the_fault(before or _inflate.decompressobj(window), since, block)
             raise MemberError(f"{what} at {first}: {error}", corrupt=True) from None
         since.append(block)
         raw.advance(len(block) - len(inflater.unused_data))
@@ -165,7 +166,7 @@ def _up_to_the_fault(inflater: Any, since: Iterable[bytes], block: bytes) -> byt
     for fed in since:
         inflater.decompress(fed)
     parts = []
-    with contextlib.suppress(zlib_ng.error):
+    with contextlib.suppress(_inflate.error):
         for n in range(len(block)):
             parts.append(inflater.decompress(block[n : n + 1]))
     return b"".join(parts)
