@@ -8,6 +8,7 @@ of the three, whoever has an account on this machine could run code as the user 
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
 import secrets
@@ -55,6 +56,7 @@ def connect(workers: int) -> None:
         import ray
 
         if not ray.is_initialized():
+            keep_stdout()
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
             stop_on_sigterm()
             _at_once(workers, int(ray.cluster_resources().get("CPU", workers)), "the Ray cluster")
@@ -73,6 +75,7 @@ def connect(workers: int) -> None:
         folder = leaving.enter_context(locked_folder())
         ports = leaving.enter_context(ExitStack())
         leaving.callback(ray.shutdown)
+        keep_stdout()
         with patient(ports):
             ray.init(
                 address="local",
@@ -85,6 +88,21 @@ def connect(workers: int) -> None:
             )
         atexit.register(leaving.pop_all().close)
     stop_on_sigterm()
+
+
+@functools.cache
+def keep_stdout() -> None:
+    """What Ray tells a driver, as of a node that died, goes to stderr from now on: the last line of stdout is the
+    result. Ray prints it to stdout, some of it when a program ends, and has no setting for that (ray 2.60,
+    _private/worker.py, `listen_error_messages`)."""
+    from ray._private import worker
+
+    show = worker.print_to_stdstream
+
+    def show_as_error(data: dict[str, Any], ignore_prefix: bool) -> None:
+        show({**data, "is_err": True}, ignore_prefix)
+
+    worker.print_to_stdstream = show_as_error
 
 
 def _at_once(workers: int, cpus: int, where: str) -> int:

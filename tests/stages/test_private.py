@@ -130,6 +130,15 @@ def test_ray_in_this_process_listens_for_this_process_only():
     join(ray.get_runtime_context().gcs_address, {"RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]})
 
 
+def test_what_ray_tells_of_a_node_that_died_is_not_on_stdout(capsys: pytest.CaptureFixture[str]):
+    cluster.keep_stdout()
+    from ray._private import worker
+
+    worker.print_to_stdstream({"lines": ["a node died"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    out, err = capsys.readouterr()
+    assert out == "" and "a node died" in err
+
+
 def join(address: str, secret: dict[str, str]) -> None:
     """What another user of this machine would do, with the token or without."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
