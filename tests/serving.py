@@ -79,11 +79,10 @@ class ToyEngine(Engine):
             raise RuntimeError("out of memory")
         return super().step()
 
-    def _sample(self, samples: list[Completion]) -> None:
-        super()._sample(samples)
-        for sample in samples:
-            if len(sample.tokens) <= len(self.script):
-                sample.tokens[-1] = self.script[len(sample.tokens) - 1]
+    def _settle(self, completion: Completion) -> None:
+        if 0 < len(completion.tokens) <= len(self.script):
+            completion.tokens[-1] = self.script[len(completion.tokens) - 1]
+        super()._settle(completion)
 
 
 @cache
