@@ -20,6 +20,7 @@ import numpy as np
 from datatrove.data import Document
 
 from benchmarks import datatrove_minhash as datatrove
+from benchmarks.cpu_time import cpu_seconds
 from benchmarks.dedup_chain import SETTINGS, ChainResult, Stopwatch, chain, collected, linked
 from benchmarks.dedup_material import TEXTS_PER_CHUNK, Pair, Sample, material, put_chunks
 from benchmarks.dedup_recall import OURS, THEIRS, recall_note, recall_rows, recalls, theory
@@ -32,7 +33,6 @@ from benchmarks.harness import (
     Row,
     Times,
     contest,
-    cpu_seconds,
     figure,
     require_equal,
 )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from benchmarks.harness import Differ, cpu_seconds
+from benchmarks.cpu_time import cpu_seconds
+from benchmarks.harness import Differ
 from gristmill.filters.signatures.minhash import MinHash
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store

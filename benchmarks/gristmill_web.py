@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import cpu_seconds
+from benchmarks.cpu_time import cpu_seconds
 from gristmill.lake.accounts.identity import url_hash
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store

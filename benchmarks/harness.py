@@ -14,11 +14,10 @@ import importlib.metadata
 import multiprocessing
 import os
 import platform
-import resource
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,8 @@ from itertools import count
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from benchmarks.cpu_time import cpu_seconds
 
 PACKAGES = (
     "gristmill",
@@ -154,30 +155,6 @@ def alone(call: Callable[..., T], *arguments: Any) -> T:
     """What a call comes to in a process of its own, whose memory is gone with it. Raises what the call raises."""
     with ProcessPoolExecutor(1, own_process()) as pool:
         return pool.submit(call, *arguments).result()
-
-
-def cpu_seconds() -> float:
-    """User and system time of this process and its children, those that ended and those that are kept. On Linux
-    alone."""
-    import psutil  # a machine lent for its GPU may lack it
-
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    kept = [psutil.Process(pid).cpu_times() for pid in _descendants(os.getpid())]
-    ended = sum(c.children_user + c.children_system for c in kept)  # what kept children had themselves
-    return sum(u.ru_utime + u.ru_stime for u in usages) + sum(c.user + c.system for c in kept) + ended
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    """The processes below one. psutil would look at every process of the machine, for milliseconds within what is
-    timed."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            children = (thread / "children").read_text().split()
-        except (FileNotFoundError, ProcessLookupError):  # the thread has ended
-            continue
-        for child in map(int, children):
-            yield child
-            yield from _descendants(child)
 
 
 def clocked(function: Callable[..., Any], seconds: dict[str, float], part: str) -> Callable[..., Any]:
