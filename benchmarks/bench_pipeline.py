@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from datatrove.utils.text import split_into_parts
 
 from benchmarks.datatrove_web import EXTRACT, InlineResiliparse, Resiliparse, default_extractor, keeps, run_datatrove
-from benchmarks.gristmill_web import Outcome, run_gristmill
+from benchmarks.gristmill_web import Outcome, run_gristmill, scan_apart
 from benchmarks.harness import Arm, Differ, Report, Row, Times, contest, figure, require_equal
 from benchmarks.material import crawls
 from gristmill.filters.text import words
@@ -138,13 +138,15 @@ def run(tiny: bool) -> Report:
     rounds = 1 if tiny else 5
     splits: dict[str, list[Mapping[str, float]]] = {name: [] for name in (OURS, FIRST, TRAINED, TRAINED_FIRST)}
 
-    def noted(outcomes: Mapping[str, Any]) -> None:
-        check(outcomes)
-        for name, parts in splits.items():
-            parts.append(outcomes[name].cpu)
-
     with crawls(tiny) as crawl_files, scratch() as folder:
         crawl = crawl_files.paths[0]
+
+        def noted(outcomes: Mapping[str, Any]) -> None:
+            check(outcomes)
+            for name, parts in splits.items():
+                with scratch() as place:
+                    parts.append(scan_apart(outcomes[name].cpu, crawl, place))
+
         times = contest(arms(crawl, folder), rounds, noted)
         return report(crawl_files.named(crawl), times, {name: parts[1:] for name, parts in splits.items()})
 

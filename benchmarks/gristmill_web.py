@@ -18,6 +18,9 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.web import WebConfig
 from gristmill.stages.core.work import Work
+from gristmill.stages.read.inputs import scan_inputs
+from gristmill.stages.read.listing import Listing
+from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
 
 
@@ -38,7 +41,8 @@ class Stopwatch(Runner):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A committed run. What it holds is read when asked for, which nobody times. URLs go by their hash."""
+    """A committed run; `cpu`: seconds by stage, where pages are read as their file is scanned both in "scan". What it
+    holds is read when asked for, which nobody times. URLs go by their hash."""
 
     crawl: Path
     manifest: Manifest
@@ -88,3 +92,12 @@ def run_gristmill(crawl: Path, folder: Path, **extract: Any) -> Outcome:
     manifest = run_pipeline(config, store, runner).manifest
     rest = cpu_seconds() - started - sum(runner.cpu.values())
     return Outcome(crawl, manifest, store, {**runner.cpu, "commit and the rest": rest})
+
+
+def scan_apart(cpu: dict[str, float], crawl: Path, folder: Path) -> dict[str, float]:
+    """CPU seconds by stage of a run on one file, as if it were scanned first and then read. The scan is done alone for
+    it, in a new lake below `folder`."""
+    runner = Stopwatch(open_store(str(folder / "lake")), workers=0)
+    scan_inputs(runner, Scan(), Listing([str(crawl)], []))
+    alone = runner.cpu["scan"]
+    return {**cpu, "scan": alone, "extract": cpu["extract"] + cpu["scan"] - alone}

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.pipelines.frame.result import Result
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.pipelines.web import WebConfig
+from gristmill.stages.read.scans import Scans
 from gristmill.stages.run.runner import Runner
 
 CHUNK = 200_000
@@ -27,6 +30,11 @@ def run(lake: Path | str, inputs: list[Path | str], workers: int = 0, plan: bool
     """A run in this process, or with workers on Ray."""
     store = open_store(str(lake))
     return run_pipeline(config(inputs, **recipe), store, Runner(store, workers=workers, plan=plan))
+
+
+def in_two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is read while it is scanned, as of a file that others have the size of."""
+    monkeypatch.setattr(Scans, "_along", lambda self, previews: {})
 
 
 def crawl_files(sample: Path) -> list[Path | str]:

@@ -6,15 +6,23 @@ newest version of the dataset or with nothing taken down, is taken over, and gc 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from gristmill.lake.accounts.receipt import Receipt
+from gristmill.lake.store.base import Store
 from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.takedown.suppress_guard import guarded_list
+from gristmill.lake.versions.growth import ancestors
 from gristmill.lake.versions.versions import Versions
+from gristmill.stages.read.along import ReadAlong
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.reading import ReadStage, read_works
-from gristmill.stages.read.suppress import keys_before, suppressed_works
+from gristmill.stages.read.scan import Alongside
+from gristmill.stages.read.suppress import Listed, keys_before, suppressed_works
 from gristmill.stages.run.runner import Runner
+
+log = logging.getLogger("gristmill")
 
 
 def read_allowed(
@@ -25,10 +33,29 @@ def read_allowed(
     works = read_works(stage, inputs)
     if not suppression:
         return runner.map(stage.name, works)
-    versions = Versions(runner.store)
-    latest = [versions.manifest(dataset, n) for n in versions.numbers(dataset)[-1:]]
-    earlier = [digest for manifest in latest if (digest := manifest.recipe.get("suppression"))]
-    todo = list(suppressed_works(runner.store, stage, works, suppression, earlier))
+    earlier = _lists_before(Versions(runner.store), dataset)
+    todo = list(suppressed_works(runner.store, works, suppression, earlier))
     # What they take over must not go meanwhile.
     runner.announce(f"{stage.name} before", [key for work in todo for key in keys_before(work)])
     return runner.map(stage.name, todo)
+
+
+def alongside(store: Store, stage: ReadStage, dataset: str) -> Alongside | None:
+    """How a stage reads what is new while it is scanned, without what is taken down by now: if more is until the scan
+    ends, it is read again. What the dataset has already is told by its size. None where that cannot be known."""
+    versions, suppression = Versions(store), guarded_list(store)
+    try:
+        latest = versions.latest(dataset)
+        newest = [] if latest is None else ancestors(versions, versions.manifest(dataset, latest))
+        sizes = frozenset(file.bytes for manifest in newest for file in manifest.inputs)
+        earlier = _lists_before(versions, dataset)
+    except ValueError as error:  # who needs the damaged manifest stops for it; a run that does not goes on as ever
+        log.info("what %s has cannot be known: files are read after they are scanned (%s)", dataset, error)
+        return None
+    return Alongside(ReadAlong(stage, Listed.put(store, suppression, earlier) if suppression else None), sizes)
+
+
+def _lists_before(versions: Versions, dataset: str) -> list[str]:
+    """Digests of lists under which the dataset's newest version was read."""
+    newest = [versions.manifest(dataset, number) for number in versions.numbers(dataset)[-1:]]
+    return [digest for manifest in newest if (digest := manifest.recipe.get("suppression"))]

@@ -8,7 +8,7 @@ record stops the run unless the recipe allows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -28,6 +28,7 @@ from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.containers import UnsupportedContainer
 from gristmill.stages.read.inputs import ScannedInput, scan_inputs
 from gristmill.stages.read.listing import Listing, find_inputs, list_inputs
+from gristmill.stages.read.scan import Alongside
 from gristmill.stages.read.scans import EmptyInputs
 from gristmill.stages.run.runner import Runner
 
@@ -90,15 +91,24 @@ def _address(store: Store, ref: ObjectRef) -> str:
     return f"{store.uri}/{ref.key}"
 
 
-def scanned_inputs(runner: Runner, recipe: InputRecipe, files: Listing) -> tuple[ScannedInput, ...]:
-    """The inputs by content, sorted by digest; with a limit only as many as hold so many records.
+def scanned_inputs(
+    runner: Runner, recipe: InputRecipe, files: Listing, along: Callable[[], Alongside | None] | None = None
+) -> tuple[ScannedInput, ...]:
+    """The inputs by content, sorted by digest; with a limit only as many as hold so many records. `along`: who reads
+    records meanwhile (stages/read/scans.py).
 
     Raises BadConfig for files that cannot be read, GateFailed for those without a record, Incomplete, PlanOnly.
     """
     quarantine = recipe.unreadable_files == "quarantine"
     try:
         scanned = scan_inputs(
-            runner, recipe.scan, files, recipe.limit, allow_empty=recipe.allow_empty, quarantine=quarantine
+            runner,
+            recipe.scan,
+            files,
+            recipe.limit,
+            allow_empty=recipe.allow_empty,
+            quarantine=quarantine,
+            along=along,
         )
         return tuple(scanned)
     except UnsupportedContainer as error:

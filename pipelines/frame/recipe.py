@@ -25,6 +25,7 @@ from gristmill.lake.versions.recipes import recipe_changes
 from gristmill.lake.versions.versions import Versions, check_name
 from gristmill.pipelines.settings.config import BadConfig, Root, Run
 from gristmill.stages.read.inputs import ScannedInput
+from gristmill.stages.read.reading import ReadStage
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.unfinished import Outlook
@@ -206,6 +207,11 @@ class InputRecipe(Recipe):
     def compared(self) -> Collection[str]:
         """Kinds of attachments of the base that new records are compared with."""
         return ()
+
+    @property
+    def reading_along(self) -> ReadStage | None:
+        """The stage that reads the inputs, if it can do so while they are scanned."""
+        return None
 
     def fixed_by(self, base: Manifest) -> Mapping[str, str]:
         """Keys of the recipe that have to be those of `base`, the version that this one extends -> why."""

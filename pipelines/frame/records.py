@@ -39,6 +39,7 @@ from gristmill.stages.core.records import Chunk, Records
 from gristmill.stages.core.shards import Statistics, ledger_works, shard_works
 from gristmill.stages.near.compact import Compact, compacted
 from gristmill.stages.read.list_media import list_media
+from gristmill.stages.read.reading import ReadStage
 from gristmill.stages.run.runner import Runner
 
 PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
@@ -62,6 +63,12 @@ class RecordRecipe(InputRecipe):
     def compared(self) -> Collection[str]:
         """What the steps compare with."""
         return self.flow.grows
+
+    @property
+    def reading_along(self) -> ReadStage | None:
+        """What reads the inputs in its flow."""
+        stage = self.flow.read
+        return stage if stage.reads_along else None
 
     @property
     def decides_reading(self) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from gristmill.lake.accounts.receipt import NotDeterministic
 from gristmill.lake.store.base import Store
@@ -23,6 +23,7 @@ from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.versions import CommitConflict, Versions
+from gristmill.pipelines.frame.allowed import alongside
 from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report
 from gristmill.pipelines.frame.inputs import input_files, of_versions, scanned_inputs, versions_read
@@ -68,7 +69,9 @@ def _run_link(recipe: Recipe, how: Run, store: Store, runner: Runner) -> Result:
         runner.begin(lease.announce)
         inputs: tuple[ScannedInput, ...] = ()
         if isinstance(recipe, InputRecipe) and files is not None:
-            scanned = scanned_inputs(runner, recipe, files)
+            stage = recipe.reading_along
+            along = None if stage is None else partial(alongside, store, stage, recipe.target)
+            scanned = scanned_inputs(runner, recipe, files, along)
             inputs = of_versions(scanned, versions_read(recipe.inputs, versions), store)
         # After the scan, which may take hours, and before sources are looked up: what goes from now on is noticed.
         suppression = guarded_list(store)

@@ -22,8 +22,10 @@ from gristmill.stages.containers.container import Container
 from gristmill.stages.containers.jsonl import JSONL
 from gristmill.stages.containers.parquet.rows import PARQUET
 from gristmill.stages.containers.record import WHOLE_FILE, Item, ReadConfig, ReadDeclared, Record, Unreadable
+from gristmill.stages.containers.sequential import Sequential
 from gristmill.stages.containers.span_table import OpenAt, ScanResult
 from gristmill.stages.containers.tar import TAR
+from gristmill.stages.containers.window import Settled, Window
 
 __all__ = [
     "CONTAINERS",
@@ -35,11 +37,15 @@ __all__ = [
     "ReadDeclared",
     "Record",
     "ScanResult",
+    "Settled",
     "Unreadable",
     "UnsupportedContainer",
+    "Window",
     "detect",
     "read",
+    "reads_along",
     "scan",
+    "scan_along",
 ]
 
 CONTAINERS: dict[str, Container] = {
@@ -113,6 +119,20 @@ def _unsupported(name: str, fault: str) -> UnsupportedContainer:
 def scan(stream: BinaryIO, kind: str) -> ScanResult:
     """The digest of a file, and the spans of its records. `stream`: its bytes as stored, from the beginning."""
     return _container(kind).scan(stream)
+
+
+def reads_along(kind: str) -> bool:
+    """Whether records of this kind of file can be read while it is scanned."""
+    return _container(kind).reads_along
+
+
+def scan_along(stream: BinaryIO, kind: str, window: Window) -> Iterator[Settled | ScanResult]:
+    """As `scan`, of a kind of which records can be read meanwhile: spans that are settled, in order and from the first
+    one on, as far as the window holds their bytes; the result last. Raises ValueError for another kind."""
+    container = _container(kind)
+    if not isinstance(container, Sequential) or not container.reads_along:
+        raise ValueError(f"kind={kind!r}: its records are not read while it is scanned")
+    return container.scan_along(stream, window)
 
 
 def read(open_at: OpenAt, spans: pa.Table, kind: str, config: ReadConfig, *, rows: bool = False) -> Iterator[Item]:

@@ -34,6 +34,11 @@ class Container(Protocol):
         """Whether a file whose first plain (decompressed) bytes are these is of this format; at most 512 are given."""
         ...
 
+    @property
+    def reads_along(self) -> bool:
+        """Whether records can be read while the file is scanned (`Sequential.scan_along`)."""
+        ...
+
     def scan(self, stream: BinaryIO) -> ScanResult:
         """The digest of a file and its spans, which tile its decompressed bytes. Damage never raises."""
         ...

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
@@ -37,6 +37,7 @@ from gristmill.stages.containers.span_table import (
     ScanResult,
     check_tiles,
 )
+from gristmill.stages.containers.window import Settled, Window
 
 STEP = 256 << 10  # decompressed bytes, after which the bounds are checked
 
@@ -70,6 +71,7 @@ class Sequential:
 
     `begins` is asked about the first plain bytes of a file, `member_begins` about those of a compressed member that a
     search after damage came upon (at least 16). `parse_row` is asked in place of `parse` where whole rows are wanted.
+    `reads_along`: a record is told by its own bytes, so that it can be read as soon as it is cut.
     """
 
     name: str
@@ -80,9 +82,16 @@ class Sequential:
     parse: Parse
     parse_row: Parse
     span: Span = Stream.bytes_of
+    reads_along: bool = True
 
     def scan(self, stream: BinaryIO) -> ScanResult:
         """Only `read` is asked of the stream."""
+        (result,) = self.scan_along(stream, None)
+        assert isinstance(result, ScanResult)
+        return result
+
+    def scan_along(self, stream: BinaryIO, window: Window | None) -> Iterator[Settled | ScanResult]:
+        """The same, the result last; before it what is settled meanwhile, if there is a window to hold it."""
         digest = hashlib.sha256()
         raw = Raw(stream, retain=RETAIN, seen=digest.update)
         how = compression(raw.peek(4))
@@ -94,15 +103,22 @@ class Sequential:
                 continue
             if event.begins is not None:
                 rows.member(event.begins)
+            before = rows.end
             # Of a plain file only the beginning is an event of its own; a cutter would take it for a member's edge.
             bomb = _feed(cut, rows, event.data, event.begins is not None and how != "none", raw)
+            if window is not None:
+                window.add(event.data[: rows.end - before])
+                yield from window.settled(rows)
             if bomb is not None:
                 rows.damage(Damage(raw.pos, _drained(raw), bomb, False), cut)
                 break
         cut.close()
+        rows.settle()
+        if window is not None:
+            yield from window.settled(rows, ended=True)
         spans = rows.table(how)
         check_tiles(spans, rows.end)
-        return ScanResult(digest.hexdigest(), raw.pos, spans)
+        yield ScanResult(digest.hexdigest(), raw.pos, spans)
 
     def read(self, open_at: OpenAt, spans: pa.Table, config: ReadConfig, *, rows: bool = False) -> Iterator[Item]:
         """One stream is opened per call and moves forward (it is reopened only behind a member whose cut end swallowed
@@ -181,12 +197,25 @@ class _Rows:
         self._errors: dict[int, str] = {}
         self._member_at: list[int] = []  # decompressed address of each member that open spans may begin in
         self._member_c: list[int] = []
+        self._settled = 0  # address up to which every member reached its checksum, or was lost
         self.end = 0  # decompressed bytes so far
 
     def __len__(self) -> int:
         return len(self._start)
 
+    @property
+    def settled(self) -> int:
+        return self.end if self._plain else self._settled
+
+    def settle(self) -> None:
+        """All that came so far: whatever damage follows blames no span of it."""
+        self._settled = self.end
+
+    def ends(self, row: int) -> int:
+        return self._start[row] + self._length[row]
+
     def member(self, c_start: int) -> None:
+        self.settle()
         self._member_at.append(self.end)
         self._member_c.append(c_start)
 
@@ -223,8 +252,17 @@ class _Rows:
             self._append(self.end, 0, event.first, 0, message)
 
     def table(self, how: Compression) -> pa.Table:
-        numbers = [pa.array(memoryview(a), pa.int64()) for a in (self._start, self._length, self._c_start, self._skip)]
-        n = len(self._start)
-        errors = pa.array((self._errors.get(row) for row in range(n)), pa.string(), size=n)
+        columns = (self._start, self._length, self._c_start, self._skip)
+        return self._table(0, len(self), [memoryview(column) for column in columns], how)
+
+    def plain(self, first: int, last: int) -> pa.Table:
+        start = self._start[first:last]
+        return self._table(
+            first, last, [start, self._length[first:last], start, array("q", bytes(8 * len(start)))], "none"
+        )
+
+    def _table(self, first: int, last: int, columns: Sequence[memoryview | array[int]], how: Compression) -> pa.Table:
+        numbers = [pa.array(column, pa.int64()) for column in columns]
+        errors = pa.array((self._errors.get(row) for row in range(first, last)), pa.string(), size=last - first)
         schema = SCHEMA.with_metadata({b"gristmill.spans": FORMAT, b"gristmill.compression": how.encode()})
-        return pa.table([pa.array(np.arange(n)), *numbers, errors], schema=schema)
+        return pa.table([pa.array(np.arange(first, last)), *numbers, errors], schema=schema)

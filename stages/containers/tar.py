@@ -258,4 +258,5 @@ TAR = Tar(
     parse=parse,
     parse_row=parse_row,
     span=Stream.content_of,
+    reads_along=False,  # a link may be to a file before it
 )

@@ -186,13 +186,13 @@ class Outcome:
     children: Mapping[str, Tally] = field(default_factory=dict)
 
 
-def execute(store: Store, work: Work[Any]) -> Receipt:
-    """Runs the work and returns the receipt that counts.
+def execute(store: Store, work: Work[Any], spent: float = 0.0) -> Receipt:
+    """Runs the work and returns the receipt that counts. `spent`: seconds that went into it before.
 
     Raises BalanceError if a record or a child was lost or doubled, NotDeterministic if another attempt gave another
     result, and whatever the stage raises.
     """
-    return _proved(store, work, work.stage.run)
+    return _proved(store, work, work.stage.run, spent)
 
 
 def execute_warm(store: Store, work: Work[Any], warm: Any) -> Receipt:
@@ -202,9 +202,9 @@ def execute_warm(store: Store, work: Work[Any], warm: Any) -> Receipt:
     return _proved(store, work, lambda store, work: stage.run_warm(store, work, warm))
 
 
-def _proved(store: Store, work: Work[Any], run: Callable[[Store, Work[Any]], Outcome]) -> Receipt:
+def _proved(store: Store, work: Work[Any], run: Callable[[Store, Work[Any]], Outcome], spent: float = 0.0) -> Receipt:
     """Runs, balances, and writes the receipt, in this order: a receipt proves that all before it is done."""
-    started = time.time()
+    started = time.time() - spent
     receipt = receipt_of(work, run(store, work), started)
     return write_receipt(store, receipt, deterministic=work.stage.deterministic)
 

@@ -7,6 +7,7 @@ only a shortcut: the digest decides. A file listed twice, or a copy at another p
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import InputFile
 from gristmill.stages.containers import UNREADABLE
 from gristmill.stages.read.listing import Listing
-from gristmill.stages.read.scan import Scan, ScanFacts
+from gristmill.stages.read.scan import Alongside, Scan, ScanFacts
 from gristmill.stages.read.scans import EmptyInputs, Scans
 from gristmill.stages.run.runner import Runner
 
@@ -58,14 +59,16 @@ def scan_inputs(
     *,
     allow_empty: bool = False,
     quarantine: bool = False,
+    along: Callable[[], Alongside | None] | None = None,
 ) -> list[ScannedInput]:
     """The inputs by content, sorted by digest. `limit` takes only as many files, in order, as hold so many records.
-    `allow_empty`, `quarantine`: as in Scans.
+    `allow_empty`, `quarantine`, `along`: as in Scans; with a limit nobody reads along, as little is read of what is
+    scanned.
 
     Raises UnsupportedContainer before any work, for all files that cannot be read, and EmptyInputs for files without
     a record, where nothing else is wanted of them, and where there is nothing but files that cannot be read.
     """
-    scans = Scans(runner, stage, allow_empty, quarantine)
+    scans = Scans(runner, stage, allow_empty, quarantine, along if limit is None else None)
     if limit is None:
         receipts = scans.of(files)
     else:

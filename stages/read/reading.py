@@ -8,12 +8,11 @@ time once. Ids are given here, by one rule.
 from __future__ import annotations
 
 import hashlib
-import io
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, BinaryIO, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -21,8 +20,7 @@ from gristmill.lake.accounts import media
 from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.identity import is_record_id, own_identity, record_id
 from gristmill.lake.accounts.receipt import Receipt
-from gristmill.lake.inputs.files import BUFFER
-from gristmill.lake.inputs.sources import open_input, unchanged
+from gristmill.lake.inputs.sources import unchanged
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.stages.containers import UNREADABLE, Item, OpenAt, ReadConfig, Record, Unreadable
@@ -31,6 +29,7 @@ from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.isolated import ChildDied, ChildTimeout, child, watchdog
+from gristmill.stages.read.untimed import open_untimed
 
 RECORD = (
     ("id", pa.string()),
@@ -48,7 +47,8 @@ JudgedOut = TypeVar("JudgedOut", covariant=True)
 class ReadPayload:
     """Some records of an input: where it lies, what it was like when it was scanned (`stamp`: size, modified, etag),
     its kind and digest, and which rows of its spans to read. `keeps_ids`: its rows are records of a version of this
-    lake, and stay these records."""
+    lake, and stay these records. `answers`: what became of the first ones already, or of all (stages/read/along.py);
+    they are in one process and travel nowhere."""
 
     uri: str
     stamp: tuple[Any, ...]
@@ -58,6 +58,7 @@ class ReadPayload:
     first: int
     rows: int
     keeps_ids: bool = False
+    answers: Iterator[tuple[Item, Any]] | None = field(default=None, repr=False, compare=False)
 
 
 KEEPS_IDS = "keeps ids"
@@ -106,6 +107,9 @@ class ReadStage(Stage[ReadPayload]):
     read: ReadConfig  # a field of every such stage
     named_by: ClassVar[tuple[str, ...]] = ("id", "url")
     """Columns by which a takedown finds a record: also `digests`, of its media, where it has any."""
+
+    reads_along: ClassVar[bool] = False
+    """Whether it can judge records while their file is scanned: by `Reader`'s methods, and in `records` by `judged`."""
 
     unwanted_reasons: ClassVar[frozenset[str]] = frozenset()
     """Reasons with which it drops what is a record of its kind, and could have been read."""
@@ -167,9 +171,15 @@ class Reader(Protocol, Generic[JudgedOut]):
 
 def judged(stage: Reader[Judged], store: Store, payload: ReadPayload) -> Iterator[tuple[Item, Judged]]:
     """Each record of the chunk and what the stage makes of it. Raises OSError if the input is not what was scanned."""
+    answered = 0
+    for answer in payload.answers or ():
+        answered += 1
+        yield answer
+    if answered == payload.rows:
+        return
     if not unchanged(payload.uri, tuple(payload.stamp)):
         raise OSError(f"{payload.uri} changed since it was scanned: run the same command again")
-    spans = read_table(store, payload.spans).slice(payload.first, payload.rows)
+    spans = read_table(store, payload.spans).slice(payload.first + answered, payload.rows - answered)
     judge_all = _in_turn if stage.seconds_per_record is None else _isolated
     yield from judge_all(stage, payload.uri, payload.kind, spans)
     if not unchanged(payload.uri, tuple(payload.stamp)):  # not every store notices it in the middle of a stream
@@ -177,7 +187,7 @@ def judged(stage: Reader[Judged], store: Store, payload: ReadPayload) -> Iterato
 
 
 def _in_turn(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Iterator[tuple[Item, Judged]]:
-    for item in stage.items(partial(_open, uri), spans, kind):
+    for item in stage.items(partial(open_untimed, uri), spans, kind):
         yield item, stage.judge(item)
 
 
@@ -195,13 +205,18 @@ def _isolated(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> It
                 yield answer
             return
         except ChildTimeout:
-            yield _lost(stage, spans, first, "timeout", f"no answer in {stage.seconds_per_record:g} s")
+            yield hung(stage, spans, first)
         except ChildDied as error:
             if suspect != first:
                 suspect = first
                 continue
             yield _lost(stage, spans, first, "crashed", str(error))
         first += 1
+
+
+def hung(stage: Reader[Judged], spans: pa.Table, row: int) -> tuple[Item, Judged]:
+    """The answer on the span of a record that takes longer than it may."""
+    return _lost(stage, spans, row, "timeout", f"no answer in {stage.seconds_per_record:g} s")
 
 
 def _lost(stage: Reader[Judged], spans: pa.Table, row: int, what: str, error: str) -> tuple[Item, Judged]:
@@ -216,42 +231,6 @@ def _timed(stage: Reader[Judged], uri: str, kind: str, spans: pa.Table) -> Itera
         yield item.without_content() if isinstance(item, Record) else item, answer
         watchdog.feed(stage.seconds_per_record or 0)
     watchdog.feed(0)
-
-
-class _Untimed(io.RawIOBase):
-    """An input while it is read: what the store takes is no record's time."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with watchdog.asleep():
-            data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with watchdog.asleep():
-            return self._stream.seek(offset, whence)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
-def _open(uri: str, offset: int) -> BinaryIO:
-    with watchdog.asleep():
-        stream = open_input(uri, offset)
-    return cast(BinaryIO, io.BufferedReader(_Untimed(stream), BUFFER))
 
 
 def read_works(stage: Stage[ReadPayload], inputs: Iterable[ScannedInput]) -> Iterator[Work[ReadPayload]]:

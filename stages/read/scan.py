@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from gristmill.lake.accounts.balance import Tally
+from gristmill.lake.inputs.files import InputInfo
 from gristmill.lake.inputs.notes import remember
 from gristmill.lake.inputs.sources import input_info, open_input
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
-from gristmill.stages.containers import UNREADABLE, ScanResult, detect, scan
+from gristmill.stages.containers import UNREADABLE, ScanResult, detect, reads_along, scan
 from gristmill.stages.containers.span_table import SCHEMA
 from gristmill.stages.core.work import Outcome, Stage, Work
 
@@ -34,12 +36,49 @@ SETTLED = 2.0
 another time, and clocks of file systems are coarse."""
 
 
+class ScanAlong(Protocol):
+    """A scan in whose course records were read; it is left when the scan is over."""
+
+    @property
+    def result(self) -> ScanResult:
+        """What every scan comes to."""
+        ...
+
+    def prove(self, store: Store, info: InputInfo, outcome: Outcome) -> None:
+        """Writes what was read, and a receipt for every chunk of which all is read, now that the input has a digest."""
+        ...
+
+
+class ReadsAlong(Protocol):
+    """Who reads records while their file is scanned (stages/read/along.py). It travels to where the scan runs."""
+
+    def scan(self, uri: str, kind: str) -> AbstractContextManager[ScanAlong]:
+        """Scans an input from its beginning to its end, and reads as much of it as can be. Raises as `scan`."""
+        ...
+
+
+class Alongside(NamedTuple):
+    """Who reads along, and the sizes of inputs that were read before, under whatever name."""
+
+    reader: ReadsAlong
+    sizes: Collection[int]
+
+
 @dataclass(frozen=True)
 class ScanPayload:
-    """Where the input lies. `fault`: why it cannot be read, where that is known: it is one span, with this error."""
+    """Where the input lies. `fault`: why it cannot be read, where that is known: it is one span, with this error.
+    `along`: who reads its records meanwhile; None: they are read afterwards, which comes to the same."""
 
     uri: str
     fault: str = ""
+    along: ReadsAlong | None = None
+
+
+class _Before(NamedTuple):
+    """When a scan began (seconds since 1970), and what its file was like then."""
+
+    started: float
+    info: InputInfo
 
 
 @dataclass(frozen=True)
@@ -72,28 +111,39 @@ class Scan(Stage[ScanPayload]):
 
     def run(self, store: Store, work: Work[ScanPayload]) -> Outcome:
         """Outputs `spans`. Raises OSError for a file that changes meanwhile, or is not the one it was."""
-        uri, fault = work.payload.uri, work.payload.fault
-        started, before = time.time(), input_info(uri)
+        uri, fault, along = work.payload.uri, work.payload.fault, work.payload.along
+        before = _Before(time.time(), input_info(uri))
         if fault:
-            kind, result = UNREADABLE, _whole(uri, fault)
-        else:
-            with open_input(uri) as stream:
-                kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
+            return self._outcome(store, work, before, UNREADABLE, _whole(uri, fault))
+        with open_input(uri) as stream:
+            kind = detect(PurePosixPath(uri).name, stream.read(HEAD_BYTES))
+        if along is None or not reads_along(kind):
             with open_input(uri) as stream:
                 result = scan(stream, kind)
-        if input_info(uri).stamp != before.stamp:
+            return self._outcome(store, work, before, kind, result)
+        with along.scan(uri, kind) as scanned:
+            outcome = self._outcome(store, work, before, kind, scanned.result)
+            scanned.prove(store, before.info, outcome)
+            return outcome
+
+    def _outcome(
+        self, store: Store, work: Work[ScanPayload], before: _Before, kind: str, result: ScanResult
+    ) -> Outcome:
+        """Stores the spans, if the file is what it was `before`. Raises as `run`."""
+        uri, fault, info = work.payload.uri, work.payload.fault, before.info
+        if input_info(uri).stamp != info.stamp:
             raise OSError(f"{uri} changed while it was read: wait until it is complete, then run again")
-        if result.size != before.size:  # a server that ends too early; what is missing may be whole records
+        if result.size != info.size:  # a server that ends too early; what is missing may be whole records
             raise OSError(
-                f"{uri} has {before.size} bytes, and {result.size} came: run again, or copy it and name the copy"
+                f"{uri} has {info.size} bytes, and {result.size} came: run again, or copy it and name the copy"
             )
         inputs = scan_inputs_of(result.sha256, kind, fault)
         if work.inputs is not None and work.inputs != inputs:
             raise OSError(f"{uri} is not the file it was: expected {work.inputs}, found {inputs}")
         # Remembered by size and times, so only where these can be trusted to tell a later change. Of a file without a
         # record it was remembered already what it is.
-        if max(before.modified, before.changed) + SETTLED < started and fault != NO_RECORD:
-            remember(store, before, (result.sha256, kind))
+        if max(info.modified, info.changed) + SETTLED < before.started and fault != NO_RECORD:
+            remember(store, info, (result.sha256, kind))
         spans = result.spans
         received = tally_of_spans(result.sha256, spans)
         return Outcome(

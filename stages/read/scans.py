@@ -9,7 +9,8 @@ which it could be an input; it is named and nothing is done.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from gristmill.lake.store.objects import read_table
 from gristmill.stages.containers import UNREADABLE, UnsupportedContainer, detect
 from gristmill.stages.core.work import Work
 from gristmill.stages.read.listing import Listing, all_of
-from gristmill.stages.read.scan import HEAD_BYTES, NO_RECORD, Scan, ScanPayload, scan_inputs_of
+from gristmill.stages.read.scan import HEAD_BYTES, NO_RECORD, Alongside, ReadsAlong, Scan, ScanPayload, scan_inputs_of
 from gristmill.stages.run.runner import Runner
 
 log = logging.getLogger("gristmill")
@@ -32,6 +33,11 @@ FEW = 64
 """Of a file with more spans than these it is not asked whether all are damage: their number is a matter for the
 recipe's limit on quarantined records."""
 QUARANTINED = "cannot be read and are quarantined"
+FILES_A_WORKER = 2
+"""Files from which on each is read by the worker that scans it. With fewer, workers would have nothing to do where the
+chunks of one file are work for many."""
+ONE_CHUNK = 4
+"""Times that crawls are longer decompressed, about: a file that is so much smaller than a chunk is work for one."""
 
 
 class EmptyInputs(ValueError):
@@ -51,12 +57,14 @@ class _Preview(NamedTuple):
 @dataclass(frozen=True)
 class Scans:
     """How files are scanned. `allow_empty`: a file without a record is as it should be. `quarantine`: what cannot be
-    read is an input of one record, its kind UNREADABLE; else it is an error."""
+    read is an input of one record, its kind UNREADABLE; else it is an error. `along`: who reads records of new files
+    while they are scanned, asked only where there are such files; None: nobody."""
 
     runner: Runner
     stage: Scan
     allow_empty: bool = False
     quarantine: bool = False
+    along: Callable[[], Alongside | None] | None = None
 
     def of(self, files: Listing) -> list[tuple[InputInfo, Receipt]]:
         """What is known of each file, and the receipt of its scan, in order.
@@ -85,11 +93,32 @@ class Scans:
 
     def _run(self, previews: Sequence[_Preview]) -> list[Receipt]:
         works = []
+        along = self._along(previews)
         for info, before, fault, _ in previews:
             digest, kind = before or ("", "")
             inputs = scan_inputs_of(digest, UNREADABLE if fault else kind, fault) if before else None
-            works.append(Work(stage=self.stage, inputs=inputs, payload=ScanPayload(info.uri, fault), label=info.uri))
+            payload = ScanPayload(info.uri, fault, along.get(info.uri))
+            works.append(Work(stage=self.stage, inputs=inputs, payload=payload, label=info.uri))
         return self.runner.map("scan", works) if works else []
+
+    def _along(self, previews: Sequence[_Preview]) -> dict[str, ReadsAlong]:
+        """By address, who reads a file while it is scanned: where no worker is idle for it, and where it is not read in
+        vain, as a file that was moved or copied would be, which is known by its digest alone; so by its size here."""
+        new = [preview.info for preview in previews if preview.before is None and not preview.fault]
+        if self.along is None or self.runner.plan or not new:
+            return {}
+        workers, count = self.runner.workers, len(new)
+        if workers > 1 and len(new) < FILES_A_WORKER * workers:
+            new = [info for info in new if info.size * ONE_CHUNK <= self.stage.chunk_bytes]
+        sizes = Counter(preview.info.size for preview in previews)
+        once = [info for info in new if sizes[info.size] == 1]
+        alongside = self.along() if once else None
+        if alongside is None:
+            return {}
+        along = {info.uri: alongside.reader for info in once if info.size not in alongside.sizes}
+        if along:
+            log.info("scan: %d of %d new files are read as they are scanned", len(along), count)
+        return along
 
     def _fault(self, receipt: Receipt) -> str:
         """Why nothing that was scanned can be read; "" where something can, or nothing is needed."""

@@ -146,22 +146,37 @@ def _without(suppression: Suppression, noted: NotedMedia, lost: Sequence[str]) -
     return replace(noted, table=noted.table.filter(pc.invert(hit)), forgotten=forgotten)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A list as works carry it: as an object, with its digest, and those of shorter lists under which they may have
+    been done before."""
+
+    suppression: ObjectRef
+    digest: str
+    earlier: tuple[str, ...]
+
+    @classmethod
+    def put(cls, store: Store, suppression: Suppression, earlier: Iterable[str] = ()) -> Listed:
+        """Stores the list, for whoever does the works."""
+        return cls(suppression.put(store), suppression.digest, tuple(digest for digest in earlier if digest))
+
+    def work(self, work: Work[ReadPayload]) -> Work[SuppressedPayload]:
+        """The work of a stage that reads, under the list."""
+        assert isinstance(work.stage, ReadStage)
+        payload = SuppressedPayload(work.payload, self.suppression, self.earlier)
+        return Work(Suppressed(work.stage, self.digest), work.inputs, payload, work.received, work.label)
+
+
 def suppressed(stage: ReadStage, suppression: str) -> Stage[Any]:
     """The stage as it runs under the list of this digest; itself for none, so that run keys stay as they were."""
     return Suppressed(stage, suppression) if suppression else stage
 
 
 def suppressed_works(
-    store: Store,
-    stage: ReadStage,
-    works: Iterable[Work[ReadPayload]],
-    suppression: Suppression,
-    earlier: Iterable[str] = (),
+    store: Store, works: Iterable[Work[ReadPayload]], suppression: Suppression, earlier: Iterable[str] = ()
 ) -> Iterator[Work[SuppressedPayload]]:
     """The works of a stage that reads, under a list. `earlier`: digests of shorter lists under which they may have been
     done before."""
-    wrapped, listed = Suppressed(stage, suppression.digest), suppression.put(store)
-    before = tuple(digest for digest in earlier if digest)
+    listed = Listed.put(store, suppression, earlier)
     for work in works:
-        payload = SuppressedPayload(work.payload, listed, before)
-        yield Work(wrapped, work.inputs, payload, work.received, work.label)
+        yield listed.work(work)

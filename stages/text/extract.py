@@ -91,6 +91,7 @@ class Extract(ReadStage):
     name: ClassVar[str] = "extract"
     VERSION: ClassVar[int] = 2
     facts: ClassVar[type[Any]] = ExtractFacts
+    reads_along: ClassVar[bool] = True
     unwanted_reasons: ClassVar[frozenset[str]] = frozenset({UNWANTED})
 
     read: ReadConfig = field(default_factory=ReadConfig)

@@ -88,6 +88,7 @@ def test_a_page_taken_whole_is_marked_and_one_too_complex_says_what_of(tmp_path)
 def test_an_input_that_changes_under_the_run_is_refused(sample, tmp_path, monkeypatch):
     path = tmp_path / "part.warc.gz"
     shutil.copy(sample / "crawl" / "part-0000.warc.gz", path)
+    web.in_two_passes(monkeypatch)
     monkeypatch.setattr(reading, "unchanged", lambda uri, stamp: False)
     with pytest.raises(Incomplete, match="changed since it was scanned"):
         web.run(tmp_path / "lake", [path])

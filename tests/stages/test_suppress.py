@@ -56,7 +56,7 @@ def inputs(store: Store, crawl: Path) -> list[ScannedInput]:
 
 
 def work_of(store: Store, crawl: Path, stage, listed: Suppression = LISTED, earlier: tuple[str, ...] = ()) -> Work:
-    (work,) = suppressed_works(store, stage, read_works(stage, inputs(store, crawl)), listed, earlier)
+    (work,) = suppressed_works(store, read_works(stage, inputs(store, crawl)), listed, earlier)
     return work
 
 

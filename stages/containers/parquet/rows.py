@@ -45,6 +45,7 @@ class Parquet:
     name = "parquet"
     suffixes = (".parquet",)
     begins: Callable[[bytes], bool] = staticmethod(lambda head: head.startswith(MAGIC))
+    reads_along = False  # where its rows stand, its end tells
 
     def scan(self, stream: BinaryIO) -> ScanResult:
         """The stream has to seek."""
