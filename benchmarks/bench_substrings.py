@@ -69,7 +69,9 @@ def by_python(texts: Sequence[str]) -> list[str | None]:
 
 def judged(runner: Runner, chunks: Sequence[Chunk], substrings: Substrings) -> list[Receipt]:
     """The receipts of the last stage."""
-    return substrings.comparison.judge(runner, Records.of(chunks), ())[0]
+    comparison = substrings.comparison
+    hashed = runner.map(comparison.hashing.name, [comparison.hash_work(chunk) for chunk in chunks])
+    return comparison.judge(runner, Records.of(chunks), hashed, ())[0]
 
 
 def by_stages(store: Store, receipts: Sequence[Receipt], chunks: Sequence[Chunk]) -> list[str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from gristmill.stages.read.inputs import scan_inputs
 from gristmill.stages.read.listing import Listing
 from gristmill.stages.read.scan import Scan
 from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.sources import Phase
 
 
 class Stopwatch(Runner):
@@ -37,6 +39,10 @@ class Stopwatch(Runner):
         receipts = super().map(title, todo)
         self.cpu[title] = self.cpu.get(title, 0.0) + cpu_seconds() - started
         return receipts
+
+    def pipelined(self, count: int, phases: Sequence[Phase]) -> list[list[Receipt]]:
+        """A map a phase: of these it notes the time."""
+        return self.phase_after_phase(count, phases)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The stages of a job as task runs of the flow run that follows it, told by the lines of its log.
 
-A stage says in a line when it begins and when it ends (stages/run/progress.py). They are shown, not run: the job is
-another process, and whether a stage is done is never asked of Prefect. A server that is away loses bars of a chart and
-nothing else.
+A stage says in a line when it begins and when it ends (stages/run/progress.py); several may be open at a time. They are
+shown, not run: the job is another process, and whether a stage is done is never asked of Prefect. A server that is away
+loses bars of a chart and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gristmill.stages.run.progress import BEGINS, DONE_BEFORE
 
 Item = TypeVar("Item", bound="str | Job | None")
 
-_LINE = re.compile(r"\d\d:\d\d:\d\d INFO (?P<title>[^:\n]{1,60}): (?P<what>[^\n]{1,500})")
+_LINE = re.compile(r"\d\d:\d\d:\d\d (?P<level>[A-Z]+) (?P<title>[^:\n]{1,60}): (?P<what>[^\n]{1,500})")
 _ENDED = re.compile(r"[\d,]+ (?P<not_all>of [\d,]+ )?pieces?\b.*, \d+\.\d s$")
 
 
@@ -51,9 +51,10 @@ class StageRuns:
             self._end_all(item)
             return self.log
         match = _LINE.match(item) if item is not None else None
-        if match is None:
-            return next(reversed(self._open.values()))[1] if self._open else self.log
-        title, what = match["title"], match["what"]
+        title, what = (match["title"], match["what"]) if match is not None else ("", "")
+        if match is None or match["level"] != "INFO":  # a piece that failed names its stage; a line of a library none
+            stages = [log for name, (_, log) in self._open.items() if name == title or len(self._open) == 1]
+            return stages[0] if stages else self.log
         if what.startswith(BEGINS):
             self._begin(title, what, Running(message=what))
         elif what.endswith(DONE_BEFORE):

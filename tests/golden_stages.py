@@ -19,6 +19,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_object, read_refs, read_table
 from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.run.runner import Done, Runner
+from gristmill.stages.run.sources import Phase
 
 
 class Recorder(Runner):
@@ -41,6 +42,13 @@ class Recorder(Runner):
             by_stage.setdefault(done.work.stage.name, (done.work.stage, []))[1].append(done.receipt)
             yield done
         self.seen += [(f"{title}, {name}", stage, receipts) for name, (stage, receipts) in by_stage.items()]
+
+    def pipelined(self, count: int, phases: Sequence[Phase]) -> list[list[Receipt]]:
+        done = super().pipelined(count, phases)
+        for place, phase in enumerate(phases if count else ()):
+            work = phase.work(0, [receipts[0] for receipts in done[:place]])
+            self.seen.append((phase.title, work.stage, done[place]))
+        return done
 
 
 def stages_of(recorder: Recorder, prefix: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reading what may be read: the first stage of a pipeline over crawls, without what was taken down.
+"""Reading what may be read: the works of the first stage of a pipeline, without what was taken down.
 
 The stage is wrapped (stages/read/suppress.py) where this lake has a suppression list. What was read before, for the
 newest version of the dataset or with nothing taken down, is taken over, and gc is told so.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
-from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.takedown.suppress_guard import guarded_list
 from gristmill.lake.versions.growth import ancestors
 from gristmill.lake.versions.versions import Versions
+from gristmill.stages.core.work import Work
 from gristmill.stages.read.along import ReadAlong
 from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.reading import ReadStage, read_works
@@ -25,19 +26,19 @@ from gristmill.stages.run.runner import Runner
 log = logging.getLogger("gristmill")
 
 
-def read_allowed(
+def allowed_works(
     runner: Runner, stage: ReadStage, inputs: Iterable[ScannedInput], suppression: Suppression, dataset: str
-) -> list[Receipt]:
-    """Runs a stage that reads over inputs, without what was taken down. What was read for the dataset's newest version,
-    with fewer taken down, is not read again."""
+) -> list[Work[Any]]:
+    """The works of a stage that reads over inputs, without what was taken down. What was read for the dataset's newest
+    version, with fewer taken down, is not read again."""
     works = read_works(stage, inputs)
     if not suppression:
-        return runner.map(stage.name, works)
+        return list(works)
     earlier = _lists_before(Versions(runner.store), dataset)
-    todo = list(suppressed_works(runner.store, works, suppression, earlier))
+    todo: list[Work[Any]] = list(suppressed_works(runner.store, works, suppression, earlier))
     # What they take over must not go meanwhile.
     runner.announce(f"{stage.name} before", [key for work in todo for key in keys_before(work)])
-    return runner.map(stage.name, todo)
+    return todo
 
 
 def alongside(store: Store, stage: ReadStage, dataset: str) -> Alongside | None:

@@ -7,7 +7,7 @@ stages decide the data, in which order the funnel shows them, and what a version
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,12 +16,22 @@ from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.pipelines.frame.recipe import BuildContext
-from gristmill.stages.core.records import Records
+from gristmill.stages.core.records import Chunk, Records
 from gristmill.stages.core.shards import MergeLedger, WriteShards
-from gristmill.stages.core.work import Stage
+from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.read.list_media import ListMedia
 from gristmill.stages.read.reading import ReadStage
 from gristmill.stages.read.suppress import FORGET, suppressed
+from gristmill.stages.run.runner import Runner
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Work on a chunk that depends on nothing but the chunk: not on who is excluded, nor on other chunks. `title`: what
+    the progress calls it."""
+
+    title: str
+    work: Callable[[Chunk], Work[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,8 @@ class State:
     `decided`: receipts whose fates enter the ledger. `attachments`: what the version keeps for those that extend it;
     `measures`: tables kept for replay. `outranked`: records that are kept as duplicates of one with a lower id, because
     they came in an earlier version. `edits`: `pii.email` -> how many, in the texts that passed the edit. Where records
-    became several: `ledgers` of the children, how many `samples` there are, and those of each verdict.
+    became several: `ledgers` of the children, how many `samples` there are, and those of each verdict. `prepared`:
+    receipts of what later steps asked for (`Comparing`), by work key.
     """
 
     records: Records
@@ -44,6 +55,14 @@ class State:
     ledgers: tuple[ObjectRef, ...] = ()
     samples: Tally | None = None
     verdicts: Mapping[str, Tally] = field(default_factory=dict)
+    prepared: Mapping[str, Receipt] = field(default_factory=dict)
+
+    def receipts_of(self, runner: Runner, prepared: Prepared) -> list[Receipt]:
+        """Of this work on each chunk that there is, in order: what is done already is not looked up again. Raises as
+        `Runner.map`."""
+        works = [prepared.work(chunk) for chunk in self.records.chunks]
+        known = [receipt for work in works if (receipt := self.prepared.get(work.key)) is not None]
+        return known if len(known) == len(works) else runner.map(prepared.title, works)
 
     def after(
         self,
@@ -91,6 +110,21 @@ class Step(Protocol):
     def run(self, run: BuildContext, state: State) -> State:
         """The state after it. `run.base`: the version that is extended. Raises Incomplete, PlanOnly, BalanceError."""
         ...
+
+
+class Comparing(Step):
+    """A step that compares records of all chunks."""
+
+    @property
+    def prepares(self) -> tuple[Prepared, ...]:
+        """What it wants of each chunk as it is when the step begins: that may be done before, as soon as the chunk is
+        there, and `State.receipts_of` has it."""
+        return ()
+
+    @property
+    def keeps_chunks(self) -> bool:
+        """Whether it leaves content and verdicts of every chunk as they are, and excludes records alone."""
+        return True
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_refs, read_table
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.allowed import read_allowed
+from gristmill.pipelines.frame.allowed import allowed_works
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
+from gristmill.pipelines.frame.chunk_steps import Stretch, run_steps
 from gristmill.pipelines.frame.flow import Flow, State, attachments_of
 from gristmill.pipelines.frame.growth import divergence_counts
 from gristmill.pipelines.frame.inputs import versions_read
@@ -41,6 +42,7 @@ from gristmill.stages.near.compact import Compact, compacted
 from gristmill.stages.read.list_media import list_media
 from gristmill.stages.read.reading import ReadStage
 from gristmill.stages.run.runner import Runner
+from gristmill.stages.run.sources import Phase
 
 PROVENANCE: Mapping[str, tuple[str, ...]] = MappingProxyType({"refs": (), "receipts": ()})
 """Attachments that every version adds to, whatever its steps: lists of objects (spans, measures), and receipts."""
@@ -108,11 +110,8 @@ class RecordRecipe(InputRecipe):
         runner, store, flow = run.runner, run.runner.store, self.flow
         base = None if run.base is None else _compacted(runner, run.base, flow)
         upon = replace(run, base=base)  # steps refer to the base as the new version will: in few objects
-        state = _read(self, upon)
-        if flow.read.notes_media:
-            state = _with_media(upon, state)
-        for step in flow.steps:
-            state = step.run(upon, state)
+        begin = Stretch.ahead(flow.steps)
+        state = run_steps(upon, _begun(self, upon, begin), flow.steps[len(begin.steps) :])
         written = runner.map("shards", shard_works(flow.write, store, state.records))
         check_balance("shards", state.records.tally, {"kept": total(r.kept for r in written)})
         state = state.after(state.records, written)
@@ -152,17 +151,32 @@ def _compacted(runner: Runner, base: Manifest, flow: Flow) -> Manifest:
     return base.model_copy(update={"ledgers": ledgers, "attachments": attachments})
 
 
-def _read(recipe: RecordRecipe, run: BuildContext) -> State:
-    """What the inputs hold, without what was taken down."""
+def _begun(recipe: RecordRecipe, run: BuildContext, stretch: Stretch) -> State:
+    """What the inputs hold, without what was taken down, after the stretch of steps that begins the flow. Each chunk
+    goes on as soon as it was read."""
     reads = recipe.flow.read
-    done = read_allowed(run.runner, reads, run.inputs, run.suppression, run.dataset)
+    works = allowed_works(run.runner, reads, run.inputs, run.suppression, run.dataset)
+
+    def chunk_of(receipt: Receipt) -> Chunk:
+        return Chunk.read(receipt, reads.text_bytes(receipt))
+
+    reading = Phase(reads.name, lambda number, _: works[number], partial(_check_read, recipe, run))
+    phases = stretch.phases(lambda _, receipts: (chunk_of(receipts[0]), receipts[1:]), None)
+    done, *judged = run.runner.pipelined(len(works), [reading, *phases])
+    state = State(Records.of(map(chunk_of, done)), decided=tuple(done))
+    if reads.notes_media:
+        state = _with_media(run, state)
+    return stretch.concluded(state, judged)
+
+
+def _check_read(recipe: RecordRecipe, run: BuildContext, done: Sequence[Receipt]) -> None:
+    """Raises BalanceError, or GateFailed, where no more of this run is to be done than what was read."""
+    reads = recipe.flow.read
     check_balance(reads.name, run.received, {"read": total(receipt.received for receipt in done)})
     if recipe.limit is None:  # a preview of ten records is no basis for a rate
         check_quarantine(run.runner.store, done, run.inputs, recipe.max_quarantine_rate)
     if recipe.flow.if_none is not None:
         _check_any(done, recipe.flow.if_none, reads.unwanted_reasons)
-    records = Records.of(Chunk.read(receipt, reads.text_bytes(receipt)) for receipt in done)
-    return State(records, decided=tuple(done))
 
 
 def _with_media(run: BuildContext, state: State) -> State:

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -17,23 +18,25 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.pipelines.frame.flow import State, Step, attachments_of
+from gristmill.pipelines.frame.chunk_steps import ChunkStep
+from gristmill.pipelines.frame.flow import Comparing, Prepared, State, attachments_of
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.stages.clusters.clusters import Clusters, cluster_works
 from gristmill.stages.clusters.divergence import current
 from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.clusters.sizes import ClusterSizes, cluster_size_works, cluster_statistics
 from gristmill.stages.core.records import Chunk, Edited
-from gristmill.stages.core.work import Stage
+from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
 from gristmill.stages.dedup.judge_runs import CUT_MEASURES
 from gristmill.stages.dedup.paragraphs import Paragraphs
+from gristmill.stages.dedup.pieces import Comparison
 from gristmill.stages.dedup.substrings import Substrings, kind_of
 from gristmill.stages.near.gather import Gather, gather
 from gristmill.stages.near.link import Link, MergeForests, link
 from gristmill.stages.near.minhash import GatherSignatures, gather_signatures_works, sign_work
 from gristmill.stages.text.edit import EditTexts
-from gristmill.stages.text.screen import Screen, screen_works
+from gristmill.stages.text.screen import Screen, ScreenPayload, screen_work
 
 log = logging.getLogger("gristmill")
 
@@ -42,7 +45,7 @@ NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Screening(Step):
+class Screening(ChunkStep):
     """Filters over every chunk, each with a table of verdicts. `title`: what the progress calls it, where a flow has
     several."""
 
@@ -59,18 +62,24 @@ class Screening(Step):
     def deciders(self) -> tuple[str, ...]:
         return tuple(filter_.name for filter_ in self.screen.filters)
 
-    def run(self, run: BuildContext, state: State) -> State:
-        """Drops what a filter has a reason against."""
-        done = run.runner.map(self.title, screen_works(self.screen, run.runner.store, state.records))
-        records = state.records.judged(self.title, done, self.screen.schema.names)
-        return state.after(records, done, measures=[receipt.output("screened") for receipt in done])
+    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[ScreenPayload]:
+        return screen_work(self.screen, chunk, exclusions)
+
+    def judged(self, chunk: Chunk, receipt: Receipt) -> Chunk:
+        return chunk.judged(receipt, self.screen.schema.names)
+
+    def concluded(self, state: State, receipts: Sequence[Receipt]) -> State:
+        """Without what a filter has a reason against."""
+        records = state.records.judged(self.title, receipts, self.screen.schema.names)
+        return state.after(records, receipts, measures=[receipt.output("screened") for receipt in receipts])
 
 
 @dataclass(frozen=True)
-class Editing(Step):
+class Editing(ChunkStep):
     """Texts rewritten, chunk by chunk. What it counts of the texts that are left is `edits` in the statistics."""
 
     edit: EditTexts
+    title: str = "edit"
 
     grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
 
@@ -82,11 +91,17 @@ class Editing(Step):
     def deciders(self) -> tuple[str, ...]:
         return tuple(edit.name for edit in self.edit.edits)
 
-    def run(self, run: BuildContext, state: State) -> State:
-        """Rewrites what is in, and drops what nothing is left of."""
-        done = run.runner.map("edit", screen_works(self.edit, run.runner.store, state.records))
-        records = state.records.judged("edit", done, self.edit.measures)
-        return state.after(records, done, measures=[receipt.output("screened") for receipt in done], edits=_edits(done))
+    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[ScreenPayload]:
+        return screen_work(self.edit, chunk, exclusions)
+
+    def judged(self, chunk: Chunk, receipt: Receipt) -> Chunk:
+        return chunk.judged(receipt, self.edit.measures)
+
+    def concluded(self, state: State, receipts: Sequence[Receipt]) -> State:
+        """With what is in rewritten, and without what nothing is left of."""
+        records = state.records.judged(self.title, receipts, self.edit.measures)
+        screened = [receipt.output("screened") for receipt in receipts]
+        return state.after(records, receipts, measures=screened, edits=_edits(receipts))
 
 
 def _edits(receipts: Sequence[Receipt]) -> dict[str, int]:
@@ -98,7 +113,7 @@ def _edits(receipts: Sequence[Receipt]) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class ExactDuplicates(Step):
+class ExactDuplicates(Comparing):
     """Records whose content another one has, of this run or of earlier versions."""
 
     exact: Exact
@@ -126,8 +141,13 @@ class ExactDuplicates(Step):
         )
 
 
+def _hashing(comparison: Comparison) -> Prepared:
+    """The pieces of a chunk's documents, which are the same whatever is excluded."""
+    return Prepared(comparison.hashing.name.replace("_", " "), comparison.hash_work)
+
+
 @dataclass(frozen=True)
-class RepeatedParagraphs(Step):
+class RepeatedParagraphs(Comparing):
     """Documents most of whose text other pages of their host have as well."""
 
     paragraphs: Paragraphs
@@ -139,11 +159,17 @@ class RepeatedParagraphs(Step):
     def stages(self) -> tuple[Stage[Any], ...]:
         return self.paragraphs.comparison.stages
 
+    @property
+    def prepares(self) -> tuple[Prepared, ...]:
+        return (_hashing(self.paragraphs.comparison),)
+
     def run(self, run: BuildContext, state: State) -> State:
         """Drops the documents that consist of little else."""
         before = attachments_of(run.base, "paragraphs")
         self._warn(run.base, before)
-        done, paragraphs = self.paragraphs.comparison.judge(run.runner, state.records, before)
+        comparison = self.paragraphs.comparison
+        hashed = state.receipts_of(run.runner, _hashing(comparison))
+        done, paragraphs = comparison.judge(run.runner, state.records, hashed, before)
         state.records.check("paragraphs", done)
         return state.after(
             state.records.compared(done),
@@ -168,7 +194,7 @@ class RepeatedParagraphs(Step):
 
 
 @dataclass(frozen=True)
-class RepeatedSubstrings(Step):
+class RepeatedSubstrings(Comparing):
     """Long runs of words that earlier documents have, of this run or another version: documents that consist of them
     are dropped, or the runs are cut out of all."""
 
@@ -185,13 +211,23 @@ class RepeatedSubstrings(Step):
     def stages(self) -> tuple[Stage[Any], ...]:
         return self.substrings.comparison.stages
 
+    @property
+    def keeps_chunks(self) -> bool:
+        return self.substrings.repeated != "cut"
+
+    @property
+    def prepares(self) -> tuple[Prepared, ...]:
+        return (_hashing(self.substrings.comparison),)
+
     def run(self, run: BuildContext, state: State) -> State:
         """Drops the documents that consist of little else, or cuts them."""
         kind = kind_of(self.substrings.min_tokens)
         before = attachments_of(run.base, kind)
         if run.base is not None and not before:
             log.warning("recipe.substrings: %s was made without it, so that nothing of it is compared", run.base)
-        done, runs = self.substrings.comparison.judge(run.runner, state.records, before)
+        comparison = self.substrings.comparison
+        hashed = state.receipts_of(run.runner, _hashing(comparison))
+        done, runs = comparison.judge(run.runner, state.records, hashed, before)
         cuts = self.substrings.repeated == "cut"
         if cuts:
             records = state.records.judged("substrings", done, CUT_MEASURES)
@@ -208,7 +244,7 @@ class RepeatedSubstrings(Step):
 
 
 @dataclass(frozen=True)
-class NearDuplicates(Step):
+class NearDuplicates(Comparing):
     """Near duplicates, among what is new and against everything before (docs/decisions/09-near-duplicates.md).
 
     Each chunk is signed; signatures are collected in order of bands; records that share a band are linked, and forests
@@ -243,11 +279,15 @@ class NearDuplicates(Step):
             ClusterSizes(),
         )
 
+    @property
+    def prepares(self) -> tuple[Prepared, ...]:
+        return (Prepared("sign", partial(sign_work, self.sign)),)
+
     def run(self, run: BuildContext, state: State) -> State:
         """Drops what is like another record that is kept."""
         runner, records = run.runner, state.records
-        signed = runner.map("sign", [sign_work(self.sign, chunk) for chunk in records.chunks])
-        outputs = [receipt.output("signed") for receipt in signed]
+        (signing,) = self.prepares
+        outputs = [receipt.output("signed") for receipt in state.receipts_of(runner, signing)]
         collected = runner.map(
             "collect", gather_signatures_works(self.gather_signatures, runner.store, outputs, records)
         )

@@ -104,10 +104,15 @@ class Comparison:
         """In order."""
         return (self.hashing, self.gathering, self.finding, self.judging)
 
+    def hash_work(self, chunk: Chunk) -> Work[Chunk]:
+        """Of all that the chunk's own verdicts leave in: exclusions come later, and differ from run to run."""
+        return Work(self.hashing, chunk.digests, chunk, chunk.tally, chunk.label)
+
     def judge(
-        self, runner: Runner, records: Records, before: Sequence[ObjectRef]
+        self, runner: Runner, records: Records, hashed: Sequence[Receipt], before: Sequence[ObjectRef]
     ) -> tuple[list[Receipt], list[ObjectRef]]:
-        """Judges all records that are in, on top of the pieces of earlier versions (`before`).
+        """Judges all records that are in, by what was `hashed` of each chunk, on top of the pieces of earlier versions
+        (`before`).
 
         Returns receipts with exclusions (kind `losers`; or content and verdicts, of a judging that rewrites), fates and
         measures; and the pieces of these records, for later versions.
@@ -117,8 +122,7 @@ class Comparison:
         def done(works: list[Work[Any]], stage: Stage[Any]) -> list[Receipt]:
             return runner.map(stage.name.replace("_", " "), works)
 
-        hashes = [Work(self.hashing, chunk.digests, chunk, chunk.tally, chunk.label) for chunk in records.chunks]
-        chunks = [Hashed(r.output(HASHED), r.output(DOCUMENTS)) for r in done(hashes, self.hashing)]
+        chunks = [Hashed(r.output(HASHED), r.output(DOCUMENTS)) for r in hashed]
         first = np.cumsum([0, *(chunk.documents.records for chunk in chunks)]).tolist()
         tables = [r.output(GATHERED) for r in done(self._gather_works(chunks, first, exclusions), self.gathering)]
         finds = self._find_works(put_refs(store, tables), sum(table.records for table in tables), before)

@@ -2,33 +2,29 @@
 
 It asks for each receipt first and hands only what is missing to workers (on Ray, or in this process).
 `map` wants all receipts, in order; `stream` gives each as it comes, and takes works from a producer that may depend on
-receipts that came. A Work that fails does not stop the others: all failures come back together as `Incomplete`, and the
-same command runs only those again. What ran, or was taken from a receipt, is noted: a version claims just that.
+receipts that came; `pipelined` takes pieces through several stages, with no barrier between these. A Work that fails
+does not stop the others: all failures come back together as `Incomplete`, and the same command runs only those again.
+What ran, or was taken from a receipt, is noted: a version claims just that.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any, NamedTuple
 
 from gristmill.lake.accounts.receipt import NotDeterministic, Receipt, StageId, finished
 from gristmill.lake.store.base import Store
 from gristmill.stages.core.work import Work
+from gristmill.stages.run.account import Account
 from gristmill.stages.run.progress import Progress
 from gristmill.stages.run.ran import Ran
 from gristmill.stages.run.ray_workers import working
-from gristmill.stages.run.unfinished import Incomplete, PlanOnly, named
+from gristmill.stages.run.sources import AllAtOnce, Now, Phase, Phased, Produced, Source
+from gristmill.stages.run.unfinished import Incomplete, PlanOnly
 from gristmill.stages.run.workers import Piece, SetUpFailed, Workers
-
-log = logging.getLogger("gristmill")
-
-PLAN_AHEAD = 1024
-"""Works of a stream that a plan looks up at a time."""
-MOST_FAILURES = 100
-"""Failures after which a stream takes no more from its producer, which may be endless."""
 
 
 class Done(NamedTuple):
@@ -75,7 +71,10 @@ class Runner:
         lake.store.outage knows whether to wait for its end: it would meet every other piece as well.
         """
         todo = list(works)
-        receipts = {number: receipt for number, _, receipt in self._run(title, iter(todo), len(todo))}
+        if not todo:
+            self.announce(title, [])
+        flow = _Flow(self, [Account(title, len(todo), self.progress)], AllAtOnce(todo))
+        receipts = {number: receipt for _, number, _, receipt in self._run(flow)}
         return [receipts[number] for number in range(len(todo))]
 
     def stream(self, title: str, works: Iterable[Work[Any] | None], ahead: int | None = None) -> Iterator[Done]:
@@ -87,19 +86,49 @@ class Runner:
         that one.
         Raises as `map`, Incomplete when all else is done; RuntimeError where the producer waits for nothing.
         """
-        for _, work, receipt in self._run(title, iter(works), None, ahead):
+        slots = self.workers if ahead is None else ahead
+        source = Produced(iter(works), None if self.plan else slots)
+        flow = _Flow(self, [Account(title, None, self.progress)], source)
+        for _, _, work, receipt in self._run(flow):
             yield Done(work, receipt)
 
-    def _run(
-        self, title: str, works: Iterator[Work[Any] | None], total: int | None, ahead: int | None = None
-    ) -> Iterator[tuple[int, Work[Any], Receipt]]:
-        """Number, work and receipt of each. `total`: how many there are; None where only the producer knows."""
-        flow = _Flow(self, title, _Source(works), total, self.workers if ahead is None else ahead)
+    def pipelined(self, count: int, phases: Sequence[Phase]) -> list[list[Receipt]]:
+        """The receipts of `count` pieces that go through all phases: a list a phase, in the order of the pieces.
+
+        The same as a map a phase, without a barrier between them: a piece is in its next phase as soon as it was
+        through the one before, and later phases come first, so that few pieces are on their way at a time. Of a piece
+        that fails in one phase nothing runs in the next; the others go on. Raises as `map`, and what checks raise;
+        TypeError for a stage with a set-up.
+        """
+        if self.plan or not count:
+            return self.phase_after_phase(count, phases)
+        source = Phased(count, phases, self.workers)
+        accounts = [Account(phase.title, count, self.progress) for phase in phases]
+        flow = _Flow(self, accounts, source, most=2 * max(1, self.workers))
+        with closing(self._run(flow)) as running:  # a check that fails ends what is under way at once
+            for place, number, _, receipt in running:
+                if source.through(place, number, receipt):
+                    accounts[place].conclude()  # while others go on: the time is its own
+                    phases[place].check(source.receipts(place))
+        return [source.receipts(place) for place in range(len(phases))]
+
+    def phase_after_phase(self, count: int, phases: Sequence[Phase]) -> list[list[Receipt]]:
+        """As `pipelined`, with a barrier: a plan ends at the first phase with something to do, and what each takes can
+        be measured."""
+        done: list[list[Receipt]] = []
+        for phase in phases:
+            works = [phase.work(number, [receipts[number] for receipts in done]) for number in range(count)]
+            done.append(self.map(phase.title, works))
+            phase.check(done[-1])
+        return done
+
+    def _run(self, flow: _Flow) -> Generator[tuple[int, int, Work[Any], Receipt]]:
+        """Phase, number, work and receipt of each."""
         with flow.until_end:  # workers are closed and the progress ends, also where the caller leaves a stream early
-            for number, work, receipt in flow.receipts():
+            for place, number, work, receipt in flow.receipts():
                 self.ran.add(receipt)
                 self._names |= {ref.sha256: self.name_of(work) for ref in receipt.outputs}
-                yield number, work, receipt
+                yield place, number, work, receipt
         flow.conclude()
 
     @contextmanager
@@ -134,130 +163,98 @@ class Runner:
             return list(pool.map(lambda w: finished(self.store, w.key) if w.inputs is not None else None, works))
 
 
-class _Source:
-    """Works from a producer, numbered as they come. `waits`: it yielded None when it was asked last."""
-
-    def __init__(self, works: Iterator[Work[Any] | None]) -> None:
-        self._works, self._count = works, 0
-        self.waits = False
-
-    def take(self, room: int) -> list[Piece]:
-        """At most `room` works; fewer where it has no more, or waits for a receipt."""
-        pieces: list[Piece] = []
-        self.waits = False
-        while len(pieces) < room and not self.waits:
-            try:
-                work = next(self._works)
-            except StopIteration:  # and again, should it be asked again
-                break
-            if work is None:
-                self.waits = True
-            else:
-                pieces.append((self._count, work))
-                self._count += 1
-        return pieces
-
-
 class _Flow:
-    """One map or stream under way: what was taken from the producer, what workers have, what failed."""
+    """A map, a stream or phases under way: what workers have, what waits for them, and an account a phase. `most`:
+    pieces that workers are to have at a time; None: all."""
 
-    def __init__(self, runner: Runner, title: str, source: _Source, total: int | None, ahead: int) -> None:
-        self.runner, self.title, self.source, self.total, self.ahead = runner, title, source, total, ahead
-        self.before = self.ran = 0
-        self.todo: list[str] = []  # names of the works that had no receipt
-        self.failures: list[tuple[str, Exception]] = []
+    def __init__(self, runner: Runner, accounts: Sequence[Account], source: Source, most: int | None = None) -> None:
+        self.runner, self.accounts, self.source, self.most = runner, accounts, source, most
         self.until_end = ExitStack()
-        self.until_end.callback(lambda: runner.history.append((title, self.before, len(self.todo))))
-        self._open: dict[int, Work[Any]] = {}  # what workers have, by number
+        for account in reversed(accounts):  # the first in the history first
+            self.until_end.callback(self._note, account)
+        self._waiting: list[deque[tuple[int, Work[Any]]]] = [deque() for _ in accounts]
+        self._open: dict[int, tuple[int, int, Work[Any]]] = {}  # what workers have: phase, number, work
+        self._count = self._results = 0  # pieces that workers got, and what came of any
         self._workers: Workers | None = None
-        self._advance: Callable[[Receipt], None] = lambda receipt: None
 
-    def receipts(self) -> Iterator[tuple[int, Work[Any], Receipt]]:
-        """As they come. Ends where the producer has no more, or waits though nothing is under way."""
-        if self.total == 0:
-            self.runner.announce(self.title, [])
+    def _note(self, account: Account) -> None:
+        self.runner.history.append((account.title, account.before, len(account.todo)))
+
+    def receipts(self) -> Iterator[tuple[int, int, Work[Any], Receipt]]:
+        """As they come. Ends where the source has no more, or waits though nothing is under way."""
         while True:
-            taken = self.source.take(self._room())
+            pending = len(self._open) + sum(map(len, self._waiting))
+            failures = sum(len(account.failures) for account in self.accounts)
+            place, taken = self.source.take(Now(pending, self._results, failures))
             if taken:
-                yield from self._looked_up(taken)
-            if self._workers is not None and self._workers.pending:
-                yield from self._next(self._workers)
-            elif not taken:
-                return
+                yield from self._looked_up(place, taken)
+            elif pending:
+                yield from self._next(self._fed())
+            else:
+                break
+        for account in self.accounts:
+            account.close()  # before the workers: what they take to end is no part of its time
 
-    def _room(self) -> int:
-        """How many works to take now.
-
-        A map takes all at once. A stream takes as many as `ahead` says, when workers have no more than that left: often
-        enough that none runs out of work, and seldom enough that works are announced and looked up together.
-        """
-        if self.total is not None:
-            return self.total - len(self.todo) - self.before
-        if len(self.failures) >= MOST_FAILURES:
-            return 0
-        if self.runner.plan:
-            return PLAN_AHEAD
-        slots = max(1, self.ahead)
-        room = 2 * slots - (self._workers.pending if self._workers is not None else 0)
-        return room if room >= slots else 0
-
-    def _looked_up(self, taken: Sequence[Piece]) -> Iterator[tuple[int, Work[Any], Receipt]]:
+    def _looked_up(self, place: int, taken: Sequence[Piece]) -> Iterator[tuple[int, int, Work[Any], Receipt]]:
         """What of these was done before; workers get the rest first, so that they need not wait for the caller."""
+        account, runner = self.accounts[place], self.runner
         works = [work for _, work in taken]
-        self.runner.announce(self.title, [work.key for work in works if work.inputs is not None])
-        receipts = self.runner.finished(works)
+        runner.announce(account.title, [work.key for work in works if work.inputs is not None])
+        receipts = runner.finished(works)
         missing = [piece for piece, receipt in zip(taken, receipts, strict=True) if receipt is None]
-        self.todo += [self.runner.name_of(work) for _, work in missing]
-        self.before += len(taken) - len(missing)
-        if missing and not self.runner.plan:
-            self._hand_over(missing)
+        before = [receipt for receipt in receipts if receipt is not None]
+        account.looked_up(before, [runner.name_of(work) for _, work in missing])
+        if missing and not runner.plan:
+            self._waiting[place].extend(missing)
+            self._fed()
+            if not account.begun:
+                self.until_end.enter_context(account)
+        self._results += len(before)
         for (number, work), receipt in zip(taken, receipts, strict=True):
             if receipt is not None:
-                yield number, work, _same_code(work, receipt)
+                yield place, number, work, _same_code(work, receipt)
 
-    def _hand_over(self, missing: Sequence[Piece]) -> None:
+    def _fed(self) -> Workers:
+        """The workers, with as much as they are to have of what waits for them: of later phases first."""
         if self._workers is None:
-            runner = self.runner
-            self._workers = self.until_end.enter_context(runner.open_workers())
-            bar = runner.progress.stage(self.title, total=self.total, done=self.before)
-            self._advance = self.until_end.enter_context(bar)
-        for number, work in missing:
-            self._open[number] = work
-            self._workers.add((number, work))
+            self._workers = self.until_end.enter_context(self.runner.open_workers())
+        for place, waiting in reversed(list(enumerate(self._waiting))):
+            while waiting and (self.most is None or len(self._open) < self.most):
+                number, work = waiting.popleft()
+                self._open[self._count] = place, number, work
+                self._workers.add((self._count, work))
+                self._count += 1
+        return self._workers
 
-    def _next(self, workers: Workers) -> Iterator[tuple[int, Work[Any], Receipt]]:
+    def _next(self, workers: Workers) -> Iterator[tuple[int, int, Work[Any], Receipt]]:
         """The next receipt; none if a piece failed."""
         try:
-            number, result = workers.next()
-        except SetUpFailed as error:  # every other piece would meet it
-            self.failures.append(("set-up", error))
-            raise self._incomplete() from error
-        work = self._open.pop(number)
+            count, result = workers.next()
+        except SetUpFailed as error:  # every other piece would meet it; phases have no stage with a set-up
+            self.accounts[0].failures.append(("set-up", error))
+            raise Incomplete(self.accounts[0].failed) from error
+        place, number, work = self._open.pop(count)
+        self._results += 1
         if isinstance(result, Receipt):
-            self.ran += 1
             receipt = _same_code(work, result)
-            self._advance(receipt)
-            yield number, work, receipt
+            self.accounts[place].add_run(receipt)
+            yield place, number, work, receipt
         else:
-            self.failures.append((self.runner.name_of(work), result))
-            log.error("%s: %s failed: %s", self.title, self.runner.name_of(work), named(result))
-
-    def _incomplete(self) -> Incomplete:
-        return Incomplete(self.title, self.failures, self.before + self.ran)
+            self.accounts[place].add_failure(self.runner.name_of(work), result)
 
     def conclude(self) -> None:
         """Raises at the end what stood against it: PlanOnly, Incomplete, or that the producer waits in vain."""
-        if self.runner.plan and self.todo:
-            raise PlanOnly(self.title, self.before, self.todo)
-        if self.failures:
-            raise self._incomplete()
+        first = self.accounts[0]
+        if self.runner.plan and first.todo:
+            raise PlanOnly(first.title, first.before, first.todo)
+        if failed := [account.failed for account in self.accounts if account.failures]:
+            raise Incomplete(*failed)
         if self.source.waits:
-            raise RuntimeError(f"{self.title}: who makes its works waits for a receipt, and no work is under way")
-        if not self.todo:
-            if not self.before:
+            raise RuntimeError(f"{first.title}: who makes its works waits for a receipt, and no work is under way")
+        for account in self.accounts:
+            account.conclude()
+            if not (account.before or account.todo):
                 self.runner.ran.nothing_to_do = True
-            with self.runner.progress.stage(self.title, total=self.before, done=self.before):
-                pass
 
 
 def _same_code(work: Work, receipt: Receipt) -> Receipt:

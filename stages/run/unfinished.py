@@ -6,17 +6,28 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
-class Incomplete(Exception):
-    """Some work failed; everything else is done and has receipts. The same command tries only these again."""
+class Failed(NamedTuple):
+    """Works of one title that failed, each with its name, and how many others are done."""
 
-    def __init__(self, title: str, failures: Sequence[tuple[str, Exception]], done: int) -> None:
-        self.errors = tuple(error for _, error in failures)
-        shown = "\n".join(f"  {label}: {named(error)}" for label, error in failures[:10])
-        more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
-        super().__init__(
-            f"{title}: {len(failures)} of {len(failures) + done} pieces of work failed:\n{shown}{more}\n"
-            "What is done is kept: run the same command again to try only these."
-        )
+    title: str
+    failures: Sequence[tuple[str, Exception]]
+    done: int
+
+    def __str__(self) -> str:
+        count = len(self.failures)
+        shown = "\n".join(f"  {label}: {named(error)}" for label, error in self.failures[:10])
+        more = f"\n  and {count - 10} more" if count > 10 else ""
+        return f"{self.title}: {count} of {count + self.done} pieces of work failed:\n{shown}{more}"
+
+
+class Incomplete(Exception):
+    """Some work failed, of one title or of several; everything else that does not need it is done and has receipts. The
+    same command tries only these again, and what needs them."""
+
+    def __init__(self, *failed: Failed) -> None:
+        self.errors = tuple(error for part in failed for _, error in part.failures)
+        parts = "\n".join(map(str, failed))
+        super().__init__(f"{parts}\nWhat is done is kept: run the same command again to try only these.")
 
 
 def named(error: Exception) -> str:

@@ -23,7 +23,7 @@ from gristmill.lake.accounts.receipt import StageId, canonical
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_object, read_refs
 from gristmill.stages.core.fates import Fates
-from gristmill.stages.core.records import KEYS, KEYS_SCHEMA, Chunk, Passed, Records, alive_batches, put_verdicts
+from gristmill.stages.core.records import KEYS, KEYS_SCHEMA, Chunk, Passed, alive_batches, put_verdicts
 from gristmill.stages.core.work import Outcome, Stage, Work
 
 
@@ -135,12 +135,10 @@ def filter_id(filter_: Filter[Any] | Edit) -> StageId:
     return StageId.model_validate_json(about)
 
 
-def screen_works(stage: Stage[ScreenPayload], store: Store, records: Records) -> list[Work[ScreenPayload]]:
-    """One Work a chunk. Where records were excluded before, the stage itself counts what comes in."""
-    if not records.exclusions:  # the same work in every run, whatever is excluded later
-        return [Work(stage, chunk.digests, ScreenPayload(chunk), chunk.tally, chunk.label) for chunk in records.chunks]
-    excluded = records.put_exclusions(store)
-    return [
-        Work(stage, (*chunk.digests, excluded.sha256), ScreenPayload(chunk, excluded), label=chunk.label)
-        for chunk in records.chunks
-    ]
+def screen_work(stage: Stage[ScreenPayload], chunk: Chunk, exclusions: ObjectRef | None = None) -> Work[ScreenPayload]:
+    """The work on a chunk. `exclusions`: a list object of who was excluded before, None: nobody; where there is one,
+    the stage itself counts what comes in."""
+    if exclusions is None:  # the same work in every run, whatever is excluded later
+        return Work(stage, chunk.digests, ScreenPayload(chunk), chunk.tally, chunk.label)
+    inputs = (*chunk.digests, exclusions.sha256)
+    return Work(stage, inputs, ScreenPayload(chunk, exclusions), label=chunk.label)

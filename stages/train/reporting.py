@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gristmill.lake.accounts.receipt import Receipt
 from gristmill.model.train.metrics import Progress as Step
 from gristmill.stages.report.live import LiveLine
 from gristmill.stages.report.reporter import Reporter
 from gristmill.stages.report.sinks import About, sinks_of
 from gristmill.stages.report.sinks import Report as Report
-from gristmill.stages.run.progress import EVERY, Progress
+from gristmill.stages.run.progress import EVERY, Advance, Progress
 from gristmill.stages.train.folder import RunFolder
 from gristmill.stages.train.follow import followed
 
@@ -43,7 +42,7 @@ class RunProgress(Progress):
         self._folder, self._title = folder, title
 
     @contextmanager
-    def stage(self, title: str, *, total: int | None, done: int) -> Iterator[Callable[[Receipt], None]]:
+    def stage(self, title: str, *, total: int | None, done: int) -> Iterator[Advance]:
         """The live line while the run works; a run that was done before is said to be so."""
         if done == total:
             with super().stage(title, total=total, done=done) as advance:
@@ -52,7 +51,7 @@ class RunProgress(Progress):
         live = LiveLine(terminal=self.terminal, every=self.every)
         folder = self._folder
         with live.run(self._title) as show, followed(folder.store, folder.metrics_key, show):
-            yield lambda receipt: None
+            yield lambda receipt, before=False: None
 
 
 def dotted(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

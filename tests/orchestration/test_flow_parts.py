@@ -152,6 +152,37 @@ def test_lines_of_a_job_are_its_stages(client):
     ]
 
 
+def test_stages_that_are_open_at_a_time_each_have_their_own_lines(client):
+    times = iter(range(100))
+
+    def standing(title: str, done: int = 0, total: int = 2) -> Standing:
+        return Standing(title, total, done, lambda: next(times))
+
+    lines = [
+        f"12:00:00 INFO {standing('extract').first_line()}",
+        "a line of a library",
+        f"12:00:01 INFO {standing('screen').first_line()}",
+        "a line of a library",
+        f"12:00:02 INFO {standing('extract', 1).line()}",
+        "12:00:02 ERROR extract: a.warc records 0+2 failed: OSError: no",
+        f"12:00:03 INFO {standing('screen', 1).line()}",
+        f"12:00:04 INFO {standing('extract', 1).last_line()}",
+        "a line of a library",
+        f"12:00:05 INFO {standing('screen', 2).last_line()}",
+        "12:00:06 INFO sign: all 2 pieces done before",
+    ]
+    logs = [log for _, log in stage_runs.shown_by_stages(iter(lines), "flow")]
+    assert logs == [
+        *("extract", "extract", "screen", "flow", "extract", "extract"),
+        *("screen", "extract", "screen", "screen", "sign"),
+    ]
+    assert client.seen == [
+        ("extract", "Running", "Failed"),
+        ("screen", "Running", "Completed"),
+        ("sign", "Cached"),
+    ]
+
+
 def test_a_server_that_is_away_costs_the_stages_and_nothing_else(client, monkeypatch):
     def away(*args: object, **more: object) -> None:
         raise httpx.ConnectError("no")

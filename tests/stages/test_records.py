@@ -60,7 +60,7 @@ from gristmill.stages.near.minhash import GatherSignatures, Sign
 from gristmill.stages.read.inputs import scan_inputs
 from gristmill.stages.read.listing import Listing
 from gristmill.stages.run.runner import Runner
-from gristmill.stages.text.screen import Screen, screen_works
+from gristmill.stages.text.screen import Screen, screen_work
 
 LINES = st.lists(
     st.builds(Line, st.integers(0, 2), st.integers(0, 3), st.integers(0, 5), st.booleans()), min_size=1, max_size=14
@@ -107,6 +107,10 @@ def grown(
     forgotten = come - len(docs)
     recipe = recipe_of(flow_of([Checked(name, reference, docs) for name in steps]))
     draft = draft_of(recipe, runner, inputs, suppression, base)
+    runner.begin(lambda title, keys: None)
+    in_stretches = recipe_of(flow_of([STEPS[name] for name in steps]))  # each was alone, to be held to the reference
+    assert draft_of(in_stretches, runner, inputs, suppression, base) == draft
+    assert [title for title, _, ran in runner.history if ran] == [], "the same work, whatever it waits for"
     manifest = Versions(store).commit(draft)
     rows = pa.concat_tables([read_table(store, ref) for ref in manifest.ledgers]).to_pylist()
     new = [row for row in rows if row["input"] == inputs[0].digest]
@@ -236,7 +240,7 @@ def test_a_measure_that_nobody_took_is_named_with_those_that_there_are(store):
 def test_a_screen_that_loses_a_record_is_caught_whatever_was_excluded_before(store, monkeypatch):
     chunk = chunk_of(store, 9)
     records = Records((chunk,), chunk.tally - Tally.of_records(["f" * 64], [4]), (excluded(store, 4),))
-    (work,) = screen_works(Screen((Blocklist(),), Docs), store, records)
+    work = screen_work(Screen((Blocklist(),), Docs), chunk, records.put_exclusions(store))
     receipt = execute(store, work)
     assert receipt.received == records.tally and receipt.dropped.count == 3
     assert records.judged("screen", [receipt], ["blocklist.host"]).tally == receipt.passed
@@ -247,8 +251,8 @@ def test_a_screen_that_loses_a_record_is_caught_whatever_was_excluded_before(sto
 def test_the_screen_is_the_same_work_whatever_is_excluded_later(store):
     """So that what was read and judged once serves every later version and every other order of comparisons."""
     chunk, stage = chunk_of(store, 3), Screen((Long(),), Docs)
-    (first,) = screen_works(stage, store, Records.of([chunk]))
-    (behind,) = screen_works(stage, store, Records((chunk,), Tally(), (excluded(store, 1),)))
+    excluding = Records((chunk,), Tally(), (excluded(store, 1),)).put_exclusions(store)
+    first, behind = screen_work(stage, chunk), screen_work(stage, chunk, excluding)
     assert first.inputs == (chunk.content.sha256,) and first.key != behind.key
 
 

@@ -14,7 +14,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.suppress import Suppression
-from gristmill.pipelines.frame.allowed import read_allowed
+from gristmill.pipelines.frame.allowed import allowed_works
 from gristmill.stages.core.work import Work, execute
 from gristmill.stages.read.inputs import ScannedInput, scan_inputs
 from gristmill.stages.read.listing import Listing
@@ -129,7 +129,9 @@ def test_where_something_is_listed_no_receipt_says_that_the_plain_stage_is_done(
 
 def test_without_a_list_everything_stays_as_it_was(store, crawl, stage):
     (plain,) = read_works(stage, inputs(store, crawl))
-    (receipt,) = read_allowed(Runner(store, workers=0), stage, inputs(store, crawl), Suppression(), "web")
+    runner = Runner(store, workers=0)
+    (work,) = allowed_works(runner, stage, inputs(store, crawl), Suppression(), "web")
+    (receipt,) = runner.map(stage.name, [work])
     assert receipt.work_key == plain.key and suppressed(stage, "") is stage
     assert "forget.suppressed" not in receipt.reasons
 
