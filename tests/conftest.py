@@ -30,7 +30,7 @@ settings.load_profile("gristmill")
 
 LONGEST = (
     *("test_flows", "test_benchmarks", "test_kills", "test_cluster", "test_soak", "test_ray_job"),
-    *("test_ray_train", "test_kickoff_s3", "test_train_ray", "test_readme_commands", "test_ray_start", "test_golden"),
+    *("test_ray_train", "test_kickoff_s3", "test_readme_commands", "test_ray_start", "test_golden"),
     *("test_kickoff", "test_runner", "test_speech_page", "test_contributing", "test_readme", "test_reasoning_lake"),
 )
 """Files that wait for servers, schedules and kills, or compute for long: they come first, so that the others have

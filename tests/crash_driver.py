@@ -10,6 +10,7 @@ digest differs.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -17,13 +18,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import image_nights
-import reasoning_nights
-import speech_nights
 import web
 
 from gristmill.filters.signatures import minhash
@@ -81,8 +80,10 @@ class Kind(NamedTuple):
     write: Callable[[Path], object]
 
 
-def nights(module: Any) -> Kind:
+def nights(kind: str) -> Kind:
     """Of a module of recipes that run in turn."""
+    importlib.import_module("torch")  # all of them have to do with models: once here, not in every child
+    module: Any = importlib.import_module(f"{kind}_nights")
     return Kind(lambda lake, sample: module.run_in_process(sample, lake), module.DATASETS, module.write_nights)
 
 
@@ -91,12 +92,13 @@ def crawl(lake: Path, sample: Path) -> object:
     return web.run(lake, web.crawl_files(sample), extract={"seconds_per_record": None})
 
 
-KINDS = {
-    "web": Kind(crawl, ("web",), lambda folder: folder.exists() or write_sample(folder, pages=150)),
-    "images": nights(image_nights),
-    "speech": nights(speech_nights),
-    "reasoning": nights(reasoning_nights),
-}
+def crawls() -> Kind:
+    """Of the web pipeline; a model has no part in it."""
+    return Kind(crawl, ("web",), lambda folder: folder.exists() or write_sample(folder, pages=150))
+
+
+KINDS: dict[str, Callable[[], Kind]] = {"web": crawls}
+KINDS |= {kind: partial(nights, kind) for kind in ("images", "speech", "reasoning")}
 
 
 def run(kind: Kind, lake: Path, sample: Path, note: Path, crash_before: int | None = None) -> int:
@@ -179,7 +181,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="grist-crash-") as name:
         folder = given.folder or Path(name)
-        same = crash(KINDS[given.kind], given.sample or folder / "in", folder, given.seed, given.points)
+        same = crash(KINDS[given.kind](), given.sample or folder / "in", folder, given.seed, given.points)
     return 0 if same else 1
 
 

@@ -143,12 +143,12 @@ class Cluster:
         """A pipeline on the cluster; `arguments` as of `python -m pipelines run`."""
         return self.program("-m", "pipelines", "run", *arguments)
 
-    def program(self, *arguments: Any) -> subprocess.Popen[str]:
-        """A Python program that joins the cluster; `arguments` as of `python`."""
+    def program(self, *arguments: Any, **variables: Any) -> subprocess.Popen[str]:
+        """A Python program that joins the cluster; `arguments` as of `python`, `variables` of its environment."""
         command = [sys.executable, *map(str, arguments)]
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
-        )
+        environment = self.environment | {name: str(value) for name, value in variables.items()}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
 @contextmanager

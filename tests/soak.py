@@ -4,10 +4,10 @@ An episode is a lake and two increments of the web pipeline, with `--of images` 
 and a mixture of text and images, with `--of speech` two of the speech pipeline, long files that are cut, and a
 mixture of clips, or with `--of reasoning` two of the reasoning pipeline, whose samples a model in the lake draws, and a
 mixture of the chains that were selected.
-Each run is killed after a random number of new receipts, or in the wait for one: the driver alone
-(what it started has to follow it), a worker (which Ray replaces, and the run goes on), the driver and all it started,
-or a run without Ray; the same command is given again until it has committed. Episodes go on until there were as many
-kills as asked, and the first ones have each kind of victim in turn.
+Each run is killed after a random number of new receipts, or in the wait for one: a worker (which Ray replaces: the run
+goes on, and the next kill is of the same run), the driver alone (what it started has to follow it), the driver and all
+it started, or a run without Ray; the same command is given again until it has committed. Episodes go on until there
+were as many kills as asked, and the first ones have each kind of victim in turn.
 Prints one JSON line a kill and one an episode; exit code 1 if a digest differs, a version is missing or one too many.
 """
 
@@ -22,13 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import image_nights
 import psutil
-import reasoning_nights
 import speech_nights
 import web
 
@@ -38,7 +37,7 @@ from gristmill.lake.versions.versions import Versions
 from gristmill.synth.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
-VICTIMS = ("driver", "worker", "everything", "process")
+VICTIMS = ("worker", "driver", "everything", "process")
 """`process`: a run without Ray."""
 ORPHANS: list[psutil.Process] = []
 """What killed drivers had started. All of it ends by itself; Ray takes about a minute for that."""
@@ -107,6 +106,8 @@ def speech(folder: Path) -> Kind:
 
 def reasoning(folder: Path) -> Kind:
     """Two increments of the reasoning pipeline, three versions each, and a mixture."""
+    import reasoning_nights  # it teaches a model: torch takes seconds to import
+
     reasoning_nights.write_nights(folder)
 
     def night(pipeline: str, recipe: dict[str, object]) -> Run:
@@ -169,25 +170,36 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def hurt(lake: Path, run_of: Run, dice: random.Random, victim: str | None) -> tuple[int, int | None]:
-    """(kills, exit code or None if it was killed) of one run."""
-    workers = 0 if victim in ("process", None) else 2
-    threshold, pause = receipts(lake) + dice.randrange(0, 12), dice.random() * 0.05
-    run = start(run_of(lake, workers))
-    killed = 0
-    while victim and not killed and run.poll() is None:
-        if receipts(lake) >= threshold:
-            time.sleep(pause)
-            killed = int(kill(run, victim))
-            if killed:
-                print(json.dumps({"killed": victim, "receipts": receipts(lake)}), flush=True)
-            elif victim != "worker":
-                break
-        time.sleep(0.02)  # to look takes time, too
+def hurt(lake: Path, run_of: Run, dice: random.Random, victims: Iterator[str]) -> tuple[int, int | None]:
+    """(kills, exit code or None if it was killed) of one run, of the next of `victims`; of none where there is none.
+    After a worker's death the run goes on, and is hurt again."""
+    victim = next(victims, None)
+    run = start(run_of(lake, 0 if victim in ("process", None) else 2))
+    kills = 0
+    while victim:
+        if not _is_killed(run, lake, dice, victim):
+            break
+        kills += 1
+        victim = next(victims, None) if victim == "worker" else None
     _, errors = run.communicate()
     if run.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"a run ended with exit code {run.returncode}: {errors}")
-    return killed, run.returncode if run.returncode == 0 else None
+    return kills, run.returncode if run.returncode == 0 else None
+
+
+def _is_killed(run: subprocess.Popen[str], lake: Path, dice: random.Random, victim: str) -> bool:
+    """Whether a victim was killed after some new receipts; the run may have ended before."""
+    threshold, pause = receipts(lake) + dice.randrange(0, 12), dice.random() * 0.05
+    while run.poll() is None:
+        if receipts(lake) >= threshold:
+            time.sleep(pause)
+            if kill(run, victim):
+                print(json.dumps({"killed": victim, "receipts": receipts(lake)}), flush=True)
+                return True
+            if victim != "worker":
+                return False
+        time.sleep(0.02)  # to look takes time, too
+    return False
 
 
 def episode(lake: Path, runs: list[Run], dice: random.Random, before: int, kills: int) -> int:
@@ -196,8 +208,8 @@ def episode(lake: Path, runs: list[Run], dice: random.Random, before: int, kills
     for run_of in runs:
         code = None
         while code is None:
-            victim = VICTIMS[done] if done < len(VICTIMS) else dice.choice(VICTIMS)
-            killed, code = hurt(lake, run_of, dice, victim if done < kills else None)
+            more = (VICTIMS[n] if n < len(VICTIMS) else dice.choice(VICTIMS) for n in range(done, kills))
+            killed, code = hurt(lake, run_of, dice, more)
             done += killed
     return done
 

@@ -92,12 +92,14 @@ def test_a_node_with_a_rank_dies_and_the_training_goes_on_from_its_checkpoint(cl
     cluster.add(1)
     cluster.add(1)  # it takes the place of the one that dies
     store = open_store(s3_lake)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
 
     def lost() -> bool:
         checkpointed = any("/checkpoints/" in info.key for info in store.list("runs/"))
         return checkpointed and cluster.lose_a_node_at_work("RayTrainWorker")
 
-    driver = cluster.program(Path(__file__).with_name("train_lake.py"), s3_lake, "ray", 2, STEPS, EVERY)
+    driver = cluster.program(Path(__file__).with_name("train_lake.py"), s3_lake, "ray", 2, STEPS, EVERY, TMPDIR=scratch)
     until(lost, "a rank on a node after a checkpoint", by=driver, pause=0.1)
     out, err = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, err
@@ -107,5 +109,7 @@ def test_a_node_with_a_rank_dies_and_the_training_goes_on_from_its_checkpoint(cl
     expected = train(local, stage(batch=4, steps=STEPS)).manifest.statistics["training"]
     assert (trained["world"], trained["order"]) == (2, expected["order"])
     assert trained["metrics"] == list(range(1, STEPS + 1))
+    assert list(dict.fromkeys(trained["shown"])) == trained["metrics"]  # some again, from the checkpoint on
     assert trained["final_loss"] == pytest.approx(expected["final_loss"], abs=1e-3)
-    assert trained["left"] == []
+    assert trained["left"] == []  # no folder of a run in the lake
+    assert not list(scratch.glob("grist-*"))

@@ -53,7 +53,8 @@ def clean_environment() -> dict[str, str]:
 
 
 def elsewhere(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = clean_environment() | {"GRIST_HOME": str(folder / "state")}
+    (folder / "tmp").mkdir(exist_ok=True)
+    environment = clean_environment() | {"GRIST_HOME": str(folder / "state"), "TMPDIR": str(folder / "tmp")}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -91,6 +92,7 @@ def test_workers_of_ray_have_the_installed_code(installed, tmp_path):
         assert result["kept"] == 5, result
         digests.append(result["digest"])
     assert digests[0] == digests[1]
+    assert not list((tmp_path / "tmp").glob("grist-*")), "scratch folders, also Ray's"
     exported = elsewhere(tmp_path, installed / "grist", "export", "dataset", "web", "out", "--lake", "lake-1")
     assert exported.returncode == 0 and (tmp_path / "out" / "grist.json").exists(), exported.stderr
 

@@ -7,6 +7,7 @@ there are no masks, and nothing of one segment ever meets another. On CUDA a ker
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -15,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 _FILLED = 1 / 8, 8
 """A group's rows may be filled up by this share of the longest, or by so many tokens: fewer groups, more of them empty.
@@ -30,17 +30,26 @@ class EndToEnd:
 
     def takes(self, q_NHD: Tensor) -> bool:
         """Whether queries like these, and their keys, are for the kernel; else they are gathered into rows."""
-        has_splits = "num_splits" in inspect.signature(varlen_attn).parameters  # older torch has another signature
-        return q_NHD.is_cuda and q_NHD.dtype in _HALF and has_splits
+        return q_NHD.is_cuda and q_NHD.dtype in _HALF and _has_splits()
 
     def __call__(self, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, starts: Tensor, longest: int) -> Tensor:
         """Causal attention of each segment, [N, H, D]. `starts` int32 [S + 1] on the device: where segments begin, and
         the last one ends; `longest`: tokens of the longest. The last dimension of q, k and v is dense."""
+        from torch.nn.attention.varlen import varlen_attn
+
         # One split of the keys: with more, a segment's sums would depend on the longest segment beside it.
         more: dict[str, Any] = {"window_size": (-1, 0), "enable_gqa": True, "num_splits": 1}
         y_NHD = varlen_attn(q_NHD, k_NGD, v_NGD, starts, starts, longest, longest, **more)
         assert isinstance(y_NHD, Tensor)
         return y_NHD
+
+
+@functools.cache
+def _has_splits() -> bool:
+    """Whether torch's function takes a number of splits: that of older ones does not."""
+    from torch.nn.attention.varlen import varlen_attn  # torch's compiler comes with it: seconds, which few calls need
+
+    return "num_splits" in inspect.signature(varlen_attn).parameters
 
 
 KERNEL = EndToEnd()

@@ -43,13 +43,15 @@ def test_on_cuda(name: str) -> None:
     CHECKS[name]("cuda")
 
 
-def test_without_triton_they_are_imported_and_not_available() -> None:
+def test_without_triton_they_are_imported_and_not_available_and_the_model_brings_no_compiler() -> None:
+    """torch's compiler takes as long to import as the rest of torch does, in each process that holds a model."""
     script = (
-        "import sys; sys.modules['triton'] = None; import torch; from gristmill.model.generate import kernels;"
-        "print(kernels.available(torch.device('cpu')), kernels.available(torch.device('cuda')))"
+        "import sys; sys.modules['triton'] = None; import torch; from gristmill.model.generate import kernels, engine;"
+        "print(kernels.available(torch.device('cpu')), kernels.available(torch.device('cuda')));"
+        "print('gristmill.model.phi4.attention' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert run.stdout.split() == ["False", "False"], run.stderr
+    assert run.stdout.split() == ["False", "False", "True", "False"], run.stderr
 
 
 @pytest.mark.parametrize("name", PRESETS)

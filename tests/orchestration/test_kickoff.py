@@ -1,28 +1,22 @@
-"""`grist kickoff`: nodes in processes of their own, what they say, how they are stopped, and what is shown of them."""
+"""`grist kickoff`: nodes in processes of their own, what they say, and what is shown of them. How it is killed:
+tests/orchestration/test_kickoff_s3.py, and tests/test_flows.py in a folder."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections import deque
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import waiting
-import yaml
-from kickoffs import Graphs, digests
+from kickoffs import Graphs
 from rich.console import Console
 from toy_pipeline import RUNS, UpperConfig
 from typer.testing import CliRunner
 
-from gristmill.lake.store.opening import open_store
-from gristmill.lake.upkeep.verify import verify
 from gristmill.orchestration.cli.main import app
 from gristmill.orchestration.kickoff import local
 from gristmill.orchestration.kickoff.command import run
@@ -211,80 +205,3 @@ def test_a_hostile_reason_does_not_act_on_a_terminal(tmp_path):
     with (tmp_path / "screen").open("w") as file:
         draw_ends(Console(file=file, width=100), [End("a", "failed", why="\x1b[2J gone", code=5)])
     assert "\\x1b[2J gone" in (tmp_path / "screen").read_text()
-
-
-# Real processes, and kills
-
-
-SMALL: dict[str, Any] = {
-    "left": {"config": "instruct", "recipe": {"dataset": "left", "inputs": ["${data}/left.jsonl"]}},
-    "right": {"config": "instruct", "recipe": {"dataset": "right", "inputs": ["${data}/right.jsonl"]}},
-    "bpe": {
-        "config": "tokenizer",
-        "recipe": {"dataset": "bpe", "sources": ["node:left", "node:right"], "train": {"vocab_size": 300}},
-    },
-    "mix": {
-        "config": "mixture",
-        "recipe": {
-            "dataset": "mix",
-            "tokenizer": "node:bpe",
-            "sources": {"node:left": 1, "node:right": 1},
-            "window": 64,
-        },
-    },
-}
-
-
-def small(folder: Path) -> Path:
-    """A kickoff of four nodes, two of which can run side by side."""
-    for name in ("left", "right"):
-        rows = ({"question": f"{name} {number}?", "answer": f"It is {number}."} for number in range(60))
-        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    for name in ("left", "right"):
-        SMALL[name]["recipe"] |= {"instruct": {"form": "pair"}, "scan": {"chunk_records": 20}}
-    run = {"nodes": 2, "cpus": 2, "each": {"workers": 0}}
-    data = {"kickoff": "small", "paths": {"data": str(folder)}, "run": run, "nodes": SMALL}
-    (folder / "small.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
-    return folder / "small.yaml"
-
-
-def test_kill_9_in_the_middle_leaves_no_process_and_the_same_command_finishes_with_the_same_digests(tmp_path, capsys):
-    """Takes some 20 s: each node is a process that imports what it needs."""
-    config = small(tmp_path)
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    command = [
-        sys.executable,
-        "-m",
-        "gristmill.orchestration.cli.main",
-        "kickoff",
-        str(config),
-        "--lake",
-        str(killed),
-        "--json",
-    ]
-    for receipts in (1, 8):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        waiting.until(
-            lambda: len(list((killed / "receipts").rglob("*.json"))) >= receipts or process.poll() is not None,  # noqa: B023
-            f"{receipts} receipts",
-        )
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL and family
-        waiting.until(lambda: not any(map(_runs, family)), "the end of what it started")  # noqa: B023
-    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert finished.returncode == 0, finished.stderr
-    assert {end["state"] for end in json.loads(finished.stdout)["nodes"]} <= {"there", "made"}
-    again = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert {end["state"] for end in json.loads(again.stdout)["nodes"]} == {"there"}
-    result = CliRunner().invoke(app, ["kickoff", str(config), "--lake", str(whole), "--set", "run.nodes=0"])
-    assert result.exit_code == 0 and digests(str(killed)) == digests(str(whole))
-    assert {name: len(versions) for name, versions in digests(str(killed)).items()} == dict.fromkeys(
-        ("bpe", "left", "mix", "right"), 1
-    )
-    assert verify(open_store(str(killed)), deep=True) == []
-
-
-def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

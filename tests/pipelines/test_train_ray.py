@@ -1,53 +1,19 @@
-"""A stage that is trained in two ranks on Ray is the version that it is in one process, but for rounding."""
+"""What a stage that is trained on Ray is refused, and what it holds meanwhile. That it is the version that one process
+makes, but for rounding: tests/test_cluster.py, and tests/test_ray_job.py in a folder."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from training import config, prepare, stage, train
-from waiting import PATIENCE
+from training import config, prepare, stage
 
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
 from gristmill.pipelines.train import TrainRun
 from gristmill.stages.core.work import Resources
 from gristmill.stages.train.work import Train
-
-ROOT = Path(__file__).parents[2]
-
-
-def test_two_ranks_commit_a_version_and_leave_nothing_behind(s3_lake: str, tmp_path: Path) -> None:
-    # In a process of its own: clients of S3 and Ray's threads do not go with the forks of other tests. A lake in a
-    # folder is trained on by tests/test_ray_job.py
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    program = Path(__file__).parents[1] / "train_lake.py"
-    child = subprocess.run(
-        [sys.executable, str(program), s3_lake, "ray", "2"],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(scratch), "RAY_ADDRESS": ""},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert child.returncode == 0, child.stdout + child.stderr
-    ray = json.loads(child.stdout.splitlines()[-1])
-    local = open_store(str(tmp_path / "local"))
-    prepare(local)
-    training = train(local, stage(batch=4, steps=6)).manifest.statistics["training"]
-    assert (ray["world"], ray["steps"], ray["order"]) == (2, 6, training["order"])
-    assert ray["final_loss"] == pytest.approx(training["final_loss"], abs=1e-4)
-    assert ray["metrics"] == [1, 2, 3, 4, 5, 6] == ray["shown"]
-    assert ray["left"] == []  # no folder of a run in the lake
-    assert not list(scratch.glob("grist-*")), "scratch folders, also Ray's"
 
 
 @pytest.mark.parametrize(

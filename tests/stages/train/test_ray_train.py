@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from ranks import in_ranks
 from safetensors.torch import load_file
-from train_on_ray import Kill, TinyRun
+from train_on_ray import Kill, RaisesAtTheEnd, TinyRun
 from train_windows import write_windows
 
 from gristmill.lake.store.scratch import PREFIX
@@ -41,7 +41,6 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Source]:
 
 def run_in(windows: tuple[Path, Source], folder: Path, kill: Kill | None = None) -> TinyRun:
     """A run below a folder."""
-    folder.mkdir(exist_ok=True)
     return TinyRun(windows[0], windows[1].shards, folder, kill)
 
 
@@ -70,27 +69,23 @@ def same(weights: dict[str, torch.Tensor], folder: Path) -> bool:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_killed_rank_is_borne_and_the_bits_are_those_of_ranks_without_ray(
+def test_a_killed_rank_is_borne_with_the_bits_of_ranks_without_ray_and_an_error_ends_all_at_once(
     windows: tuple[Path, Source], uninterrupted: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
+    """One run, for the processes of a run import for half a minute of CPU. What comes back of one that ends well:
+    tests/test_cluster.py. More kills: tests/soak_train.py."""
     handler, before = signal.getsignal(signal.SIGINT), dict(os.environ)
-    reached = on_ray(run_in(windows, tmp_path, Kill(1, "pass", 9)), RANKS)  # tests/soak_train.py kills more
-    assert reached.step == 12 and same(uninterrupted, tmp_path)
+    run = RaisesAtTheEnd(run_in(windows, tmp_path, Kill(1, "pass", 9)), tmp_path)
+    with pytest.raises(ValueError, match=r"^rank 1 was told to raise$"):  # as it is; rank 0 waits for it all the while
+        on_ray(run, RANKS)
+    assert (tmp_path / "ends-0").read_text() == (tmp_path / "ends-1").read_text() == "12\n", "not tried again"
+    assert same(uninterrupted, tmp_path)
     assert (tmp_path / "killed").exists()
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["step-000000010", "step-000000012"]
     assert signal.getsignal(signal.SIGINT) is handler and dict(os.environ) == before
     assert not [path for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if (path / "train").exists()]
     there = {"threads": 1, "cwd": os.getcwd(), "backend": "gloo", "interfaces": ["lo", "lo"]}
     assert [json.loads((tmp_path / f"rank-{rank}").read_text()) for rank in (0, 1)] == [there, there]
-
-
-@pytest.mark.usefixtures("cluster")
-def test_an_error_of_a_rank_comes_back_as_it_is_and_is_not_tried_again(
-    windows: tuple[Path, Source], tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=r"^rank 1 was told to raise$"):  # rank 0 waits for it all the while
-        on_ray(run_in(windows, tmp_path, Kill(1, "error", 0)), RANKS)
-    assert not (tmp_path / "weights").exists()
 
 
 @pytest.mark.usefixtures("cluster")
