@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import random
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -154,6 +156,24 @@ def test_a_record_that_is_too_long_is_no_less_unreadable() -> None:
         for item in read(part.open_at, part.spans, "warc", config)
     ]
     assert items == read_bytes(data, config=config) and "is longer than" in items[1].error
+
+
+@pytest.mark.parametrize("form", ["plain", "gzip, a member a record"])
+def test_what_was_read_is_let_go_at_once(form) -> None:
+    """A collector of circles comes by after thousands of records, which are hundreds of MB."""
+    data, streams = FORMS[form](RECORDS["warc"]), []
+
+    def open_at(address: int) -> io.BytesIO:
+        stream = io.BytesIO(data[address:])
+        streams.append(weakref.ref(stream))
+        return stream
+
+    gc.disable()
+    try:
+        assert len(list(read(open_at, scan_bytes(data).spans, "warc", ReadConfig()))) == len(TEXTS)
+        assert streams and not any(stream() for stream in streams)
+    finally:
+        gc.enable()
 
 
 def test_a_format_whose_records_need_more_than_their_bytes_is_not_read_along() -> None:

@@ -37,6 +37,8 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+        # A generator of this object's own is a circle, and would hold all of its bytes until a collector comes by.
+        self._pieces, self._piece, self._raw = iter(()), b"", None
 
     def bytes_of(self, start: int, length: int, c_start: int, skip: int) -> bytes:
         """The bytes of a span. Raises OSError when the file does not hold what was scanned."""
