@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -23,9 +23,9 @@ from gristmill.lake.accounts.balance import Tally, check_balance, total
 from gristmill.lake.accounts.receipt import Receipt, StageId
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_refs, read_table
+from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.allowed import allowed_works
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
 from gristmill.pipelines.frame.chunk_steps import Stretch, run_steps
 from gristmill.pipelines.frame.flow import Flow, State, attachments_of
@@ -38,8 +38,12 @@ from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.clusters.divergence import DIVERGENCE
 from gristmill.stages.core.records import Chunk, Records
 from gristmill.stages.core.shards import Statistics, ledger_works, shard_works
+from gristmill.stages.core.work import Work
 from gristmill.stages.near.compact import Compact, compacted
+from gristmill.stages.read.inputs import ScannedInput
 from gristmill.stages.read.list_media import list_media
+from gristmill.stages.read.reading import ReadStage, read_works
+from gristmill.stages.read.suppress import keys_before, suppressed_works
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.sources import Phase
 
@@ -142,6 +146,23 @@ def _compacted(runner: Runner, base: Manifest, flow: Flow) -> Manifest:
     ledgers = (*compacted(runner, LEDGER, base.fates), *children)
     attachments = (*others, *chain.from_iterable(merged.values()))
     return base.model_copy(update={"ledgers": ledgers, "attachments": attachments})
+
+
+def allowed_works(
+    runner: Runner, stage: ReadStage, inputs: Iterable[ScannedInput], suppression: Suppression, dataset: str
+) -> list[Work[Any]]:
+    """The works of a stage that reads over inputs, without what was taken down. What was read for the dataset's newest
+    version, with fewer taken down, is not read again."""
+    works = read_works(stage, inputs)
+    if not suppression:
+        return list(works)
+    versions = Versions(runner.store)
+    latest = [versions.manifest(dataset, n) for n in versions.numbers(dataset)[-1:]]
+    earlier = [digest for manifest in latest if (digest := manifest.recipe.get("suppression"))]
+    todo: list[Work[Any]] = list(suppressed_works(runner.store, stage, works, suppression, earlier))
+    # What they take over must not go meanwhile.
+    runner.announce(f"{stage.name} before", [key for work in todo for key in keys_before(work)])
+    return todo
 
 
 def _begun(recipe: RecordRecipe, run: BuildContext, stretch: Stretch) -> State:
