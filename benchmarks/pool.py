@@ -98,11 +98,6 @@ class PoolWorkers:
         number, work = piece
         self._numbers[self.pool.submit(run_work, self.store.uri, work)] = number
 
-    @property
-    def pending(self) -> int:
-        """Pieces without a result."""
-        return len(self._numbers)
-
     def next(self) -> Result:
         """The next result. Raises what the work raised."""
         ready = next(iter(wait(self._numbers, return_when=FIRST_COMPLETED).done))

@@ -14,10 +14,11 @@ from gristmill.filters.classify.words import ToxicWords
 from gristmill.filters.decontaminate import Decontaminate
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.chunk_steps import Screening
 from gristmill.pipelines.frame.flow import Flow
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates, Screening
+from gristmill.pipelines.frame.steps import ExactDuplicates
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.gates.texts import Samples

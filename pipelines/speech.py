@@ -21,10 +21,11 @@ from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.chunk_steps import Screening
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import BuildContext, PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, Screening
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.dedup.exact import Exact
 from gristmill.stages.near.gather import Gather

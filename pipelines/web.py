@@ -34,17 +34,11 @@ from gristmill.filters.url import UrlRules
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.chunk_steps import Editing, Screening
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import (
-    Editing,
-    ExactDuplicates,
-    NearDuplicates,
-    RepeatedParagraphs,
-    RepeatedSubstrings,
-    Screening,
-)
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs, RepeatedSubstrings
 from gristmill.pipelines.settings.config import BadConfig, Run
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import WriteShards

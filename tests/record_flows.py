@@ -25,16 +25,11 @@ from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.form import Form
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.chunk_steps import Editing, Screening
 from gristmill.pipelines.frame.flow import Flow, Step
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import (
-    Editing,
-    ExactDuplicates,
-    NearDuplicates,
-    RepeatedParagraphs,
-    Screening,
-)
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, RepeatedParagraphs
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.shards import SCHEMA, WriteShards
 from gristmill.stages.dedup.exact import Exact

@@ -13,10 +13,10 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.chunk_steps import NOTHING
 from gristmill.pipelines.frame.flow import State, Step, attachments_of
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.sources import exact
-from gristmill.pipelines.frame.steps import NOTHING
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.core.work import Stage
 from gristmill.stages.vision.benchmarks import (

@@ -1,4 +1,4 @@
-"""Steps that judge each chunk by itself, and how a flow runs: in stretches of such steps, with no barrier between them.
+"""Steps that judge each chunk by itself (filters, edits), and how a flow runs: in stretches of them, without a barrier.
 
 A chunk is screened as soon as it was read, then edited, then signed, whatever the others are at: a large file that is
 still read leaves no worker idle. Only a step that compares records of all chunks waits for all. What it wants of each
@@ -8,18 +8,24 @@ chunk by itself (`Comparing`) belongs to the stretch before it, where no step be
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.pipelines.frame.flow import Comparing, Prepared, State, Step
 from gristmill.pipelines.frame.recipe import BuildContext
-from gristmill.stages.core.records import Chunk
-from gristmill.stages.core.work import Work
+from gristmill.stages.core.records import Chunk, Edited
+from gristmill.stages.core.work import Stage, Work
 from gristmill.stages.run.sources import Phase
-from gristmill.stages.text.screen import ScreenPayload
+from gristmill.stages.text.edit import EditTexts
+from gristmill.stages.text.screen import Screen, screen_work
 
+NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""Of a step that judges each record by itself: it leaves nothing for later versions to compare with."""
 Begun = Callable[[int, Sequence[Receipt]], tuple[Chunk, Sequence[Receipt]]]
 """The chunk of a number as a stretch gets it, and those of its receipts that are of the stretch."""
 
@@ -30,7 +36,7 @@ class ChunkStep(Step):
     title: str
 
     @abstractmethod
-    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[ScreenPayload]:
+    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[Any]:
         """On one chunk, with those who are excluded of all chunks (a list object; None: nobody)."""
 
     @abstractmethod
@@ -112,3 +118,71 @@ def run_steps(run: BuildContext, state: State, steps: Sequence[Step]) -> State:
         state = stretch.run(run, state) if stretch.steps else steps[0].run(run, state)
         steps = steps[max(1, len(stretch.steps)) :]
     return state
+
+
+@dataclass(frozen=True)
+class Screening(ChunkStep):
+    """Filters over every chunk, each with a table of verdicts. `title`: what the progress calls it, where a flow has
+    several."""
+
+    screen: Screen[Any]
+    title: str = "screen"
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.screen,)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return tuple(filter_.name for filter_ in self.screen.filters)
+
+    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[Any]:
+        return screen_work(self.screen, chunk, exclusions)
+
+    def judged(self, chunk: Chunk, receipt: Receipt) -> Chunk:
+        return chunk.judged(receipt, self.screen.schema.names)
+
+    def concluded(self, state: State, receipts: Sequence[Receipt]) -> State:
+        """Without what a filter has a reason against."""
+        records = state.records.judged(self.title, receipts, self.screen.schema.names)
+        return state.after(records, receipts, measures=[receipt.output("screened") for receipt in receipts])
+
+
+@dataclass(frozen=True)
+class Editing(ChunkStep):
+    """Texts rewritten, chunk by chunk. What it counts of the texts that are left is `edits` in the statistics."""
+
+    edit: EditTexts
+    title: str = "edit"
+
+    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
+
+    @property
+    def stages(self) -> tuple[Stage[Any], ...]:
+        return (self.edit,)
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        return tuple(edit.name for edit in self.edit.edits)
+
+    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[Any]:
+        return screen_work(self.edit, chunk, exclusions)
+
+    def judged(self, chunk: Chunk, receipt: Receipt) -> Chunk:
+        return chunk.judged(receipt, self.edit.measures)
+
+    def concluded(self, state: State, receipts: Sequence[Receipt]) -> State:
+        """With what is in rewritten, and without what nothing is left of."""
+        records = state.records.judged(self.title, receipts, self.edit.measures)
+        screened = [receipt.output("screened") for receipt in receipts]
+        return state.after(records, receipts, measures=screened, edits=edits_of(receipts))
+
+
+def edits_of(receipts: Sequence[Receipt]) -> dict[str, int]:
+    """What stages that edit say they did, in all texts that passed: `pii.email` -> how many, zeros too."""
+    edits: Counter[str] = Counter()
+    for receipt in receipts:
+        edits.update(receipt.facts_as(Edited).edits)
+    return dict(edits)

@@ -4,20 +4,29 @@ NAME@vN among them is a version of this lake: its shards are read as files are, 
 are, by id, and it is a source of what is made, so that lineage and takedowns go on through it. What is wrong with the
 inputs is said in terms of the recipe: a file that cannot be read is a mistake in the configuration, a file without a
 record stops the run unless the recipe allows it.
+
+What was taken down is left out as they are read: the stage is wrapped (stages/read/suppress.py) where this lake has a
+suppression list. What was read before, for the newest version of the dataset or with nothing taken down, is taken over,
+and gc is told so.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from gristmill.lake.inputs.notes import known
 from gristmill.lake.inputs.sources import input_info
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef
 from gristmill.lake.store.outage import is_outage
+from gristmill.lake.takedown.suppress import Suppression
+from gristmill.lake.takedown.suppress_guard import guarded_list
 from gristmill.lake.versions.form import Form
+from gristmill.lake.versions.growth import ancestors
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.markers import is_exact
 from gristmill.lake.versions.versions import Versions
@@ -26,11 +35,17 @@ from gristmill.pipelines.frame.recipe import InputRecipe
 from gristmill.pipelines.frame.sources import exact
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.containers import UnsupportedContainer
+from gristmill.stages.core.work import Work
+from gristmill.stages.read.along import ReadAlong
 from gristmill.stages.read.inputs import ScannedInput, scan_inputs
 from gristmill.stages.read.listing import Listing, find_inputs, list_inputs
+from gristmill.stages.read.reading import ReadStage, read_works
 from gristmill.stages.read.scan import Alongside
 from gristmill.stages.read.scans import EmptyInputs
+from gristmill.stages.read.suppress import Listed, keys_before, suppressed_works
 from gristmill.stages.run.runner import Runner
+
+log = logging.getLogger("gristmill")
 
 READABLE: tuple[Form, ...] = ("documents", "samples")
 """Forms whose rows can be read as those of a file."""
@@ -153,3 +168,39 @@ def known_digests(inputs: Sequence[str], store: Store) -> list[str] | None:
             return None
         digests.append(note[0])
     return list(dict.fromkeys(digests))
+
+
+def allowed_works(
+    runner: Runner, stage: ReadStage, inputs: Iterable[ScannedInput], suppression: Suppression, dataset: str
+) -> list[Work[Any]]:
+    """The works of a stage that reads over inputs, without what was taken down. What was read for the dataset's newest
+    version, with fewer taken down, is not read again."""
+    works = read_works(stage, inputs)
+    if not suppression:
+        return list(works)
+    earlier = _lists_before(Versions(runner.store), dataset)
+    todo: list[Work[Any]] = list(suppressed_works(runner.store, works, suppression, earlier))
+    # What they take over must not go meanwhile.
+    runner.announce(f"{stage.name} before", [key for work in todo for key in keys_before(work)])
+    return todo
+
+
+def alongside(store: Store, stage: ReadStage, dataset: str) -> Alongside | None:
+    """How a stage reads what is new while it is scanned, without what is taken down by now: if more is until the scan
+    ends, it is read again. What the dataset has already is told by its size. None where that cannot be known."""
+    versions, suppression = Versions(store), guarded_list(store)
+    try:
+        latest = versions.latest(dataset)
+        newest = [] if latest is None else ancestors(versions, versions.manifest(dataset, latest))
+        sizes = frozenset(file.bytes for manifest in newest for file in manifest.inputs)
+        earlier = _lists_before(versions, dataset)
+    except ValueError as error:  # who needs the damaged manifest stops for it; a run that does not goes on as ever
+        log.info("what %s has cannot be known: files are read after they are scanned (%s)", dataset, error)
+        return None
+    return Alongside(ReadAlong(stage, Listed.put(store, suppression, earlier) if suppression else None), sizes)
+
+
+def _lists_before(versions: Versions, dataset: str) -> list[str]:
+    """Digests of lists under which the dataset's newest version was read."""
+    newest = [versions.manifest(dataset, number) for number in versions.numbers(dataset)[-1:]]
+    return [digest for manifest in newest if (digest := manifest.recipe.get("suppression"))]

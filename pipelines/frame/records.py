@@ -25,12 +25,11 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_refs, read_table
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.versions import Versions
-from gristmill.pipelines.frame.allowed import allowed_works
 from gristmill.pipelines.frame.assembly import GateFailed, bundle_receipts, funnel, not_empty
 from gristmill.pipelines.frame.chunk_steps import Stretch, run_steps
 from gristmill.pipelines.frame.flow import Flow, State, attachments_of
 from gristmill.pipelines.frame.growth import divergence_counts
-from gristmill.pipelines.frame.inputs import versions_read
+from gristmill.pipelines.frame.inputs import allowed_works, versions_read
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, Resolved
 from gristmill.pipelines.frame.refused import check_quarantine
 from gristmill.pipelines.frame.sources import classifier_refs, named_by_digest, with_classifiers

@@ -23,10 +23,9 @@ from gristmill.lake.versions.lease import Lease
 from gristmill.lake.versions.manifest import Draft, Manifest
 from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.versions import CommitConflict, Versions
-from gristmill.pipelines.frame.allowed import alongside
 from gristmill.pipelines.frame.assembly import GateFailed, provenance
 from gristmill.pipelines.frame.growth import growth_report
-from gristmill.pipelines.frame.inputs import input_files, of_versions, scanned_inputs, versions_read
+from gristmill.pipelines.frame.inputs import alongside, input_files, of_versions, scanned_inputs, versions_read
 from gristmill.pipelines.frame.recipe import BuildContext, InputRecipe, PipelineConfig, Recipe, Resolved
 from gristmill.pipelines.frame.result import Result
 from gristmill.pipelines.settings.config import BadConfig, Run

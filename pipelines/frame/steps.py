@@ -1,13 +1,13 @@
-"""The steps that pipelines over records are made of: filters, edits, duplicates, repeated text, near duplicates.
+"""The steps that compare records of all chunks: duplicates, repeated text, near duplicates.
 
-Each may stand anywhere in a flow, and is left out by leaving it out. Cheap steps that drop much belong first; a filter
-that stands behind a comparison is run anew where the comparison came out otherwise.
+As the others (pipelines/frame/chunk_steps.py) each may stand anywhere in a flow, and is left out by leaving it out.
+Cheap steps that drop much belong first; a filter that stands behind a comparison is run anew where the comparison came
+out otherwise.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +18,15 @@ from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.pipelines.frame.chunk_steps import ChunkStep
+from gristmill.pipelines.frame.chunk_steps import edits_of
 from gristmill.pipelines.frame.flow import Comparing, Prepared, State, attachments_of
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.stages.clusters.clusters import Clusters, cluster_works
 from gristmill.stages.clusters.divergence import current
 from gristmill.stages.clusters.select_survivors import SelectSurvivors, survivor_works
 from gristmill.stages.clusters.sizes import ClusterSizes, cluster_size_works, cluster_statistics
-from gristmill.stages.core.records import Chunk, Edited
-from gristmill.stages.core.work import Stage, Work
+from gristmill.stages.core.records import Chunk
+from gristmill.stages.core.work import Stage
 from gristmill.stages.dedup.exact import Exact, ExactFacts, exact_works
 from gristmill.stages.dedup.judge_runs import CUT_MEASURES
 from gristmill.stages.dedup.paragraphs import Paragraphs
@@ -35,81 +35,8 @@ from gristmill.stages.dedup.substrings import Substrings, kind_of
 from gristmill.stages.near.gather import Gather, gather
 from gristmill.stages.near.link import Link, MergeForests, link
 from gristmill.stages.near.minhash import GatherSignatures, gather_signatures_works, sign_work
-from gristmill.stages.text.edit import EditTexts
-from gristmill.stages.text.screen import Screen, ScreenPayload, screen_work
 
 log = logging.getLogger("gristmill")
-
-NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-"""Of a step that judges each record by itself: it leaves nothing for later versions to compare with."""
-
-
-@dataclass(frozen=True)
-class Screening(ChunkStep):
-    """Filters over every chunk, each with a table of verdicts. `title`: what the progress calls it, where a flow has
-    several."""
-
-    screen: Screen[Any]
-    title: str = "screen"
-
-    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
-
-    @property
-    def stages(self) -> tuple[Stage[Any], ...]:
-        return (self.screen,)
-
-    @property
-    def deciders(self) -> tuple[str, ...]:
-        return tuple(filter_.name for filter_ in self.screen.filters)
-
-    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[ScreenPayload]:
-        return screen_work(self.screen, chunk, exclusions)
-
-    def judged(self, chunk: Chunk, receipt: Receipt) -> Chunk:
-        return chunk.judged(receipt, self.screen.schema.names)
-
-    def concluded(self, state: State, receipts: Sequence[Receipt]) -> State:
-        """Without what a filter has a reason against."""
-        records = state.records.judged(self.title, receipts, self.screen.schema.names)
-        return state.after(records, receipts, measures=[receipt.output("screened") for receipt in receipts])
-
-
-@dataclass(frozen=True)
-class Editing(ChunkStep):
-    """Texts rewritten, chunk by chunk. What it counts of the texts that are left is `edits` in the statistics."""
-
-    edit: EditTexts
-    title: str = "edit"
-
-    grows: ClassVar[Mapping[str, tuple[str, ...]]] = NOTHING
-
-    @property
-    def stages(self) -> tuple[Stage[Any], ...]:
-        return (self.edit,)
-
-    @property
-    def deciders(self) -> tuple[str, ...]:
-        return tuple(edit.name for edit in self.edit.edits)
-
-    def work(self, chunk: Chunk, exclusions: ObjectRef | None) -> Work[ScreenPayload]:
-        return screen_work(self.edit, chunk, exclusions)
-
-    def judged(self, chunk: Chunk, receipt: Receipt) -> Chunk:
-        return chunk.judged(receipt, self.edit.measures)
-
-    def concluded(self, state: State, receipts: Sequence[Receipt]) -> State:
-        """With what is in rewritten, and without what nothing is left of."""
-        records = state.records.judged(self.title, receipts, self.edit.measures)
-        screened = [receipt.output("screened") for receipt in receipts]
-        return state.after(records, receipts, measures=screened, edits=_edits(receipts))
-
-
-def _edits(receipts: Sequence[Receipt]) -> dict[str, int]:
-    """What stages that edit say they did, in all texts that passed: zeros too."""
-    edits: Counter[str] = Counter()
-    for receipt in receipts:
-        edits.update(receipt.facts_as(Edited).edits)
-    return dict(edits)
 
 
 @dataclass(frozen=True)
@@ -239,7 +166,7 @@ class RepeatedSubstrings(Comparing):
             done,
             attachments=[*before, *runs],
             measures=[ref for receipt in done for ref in receipt.outputs if ref.kind in ("ranges", "screened")],
-            edits=_edits(done) if cuts else None,
+            edits=edits_of(done) if cuts else None,
         )
 
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.versions.manifest import Manifest, VersionRef
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.chunk_steps import NOTHING
 from gristmill.pipelines.frame.flow import State, Step
 from gristmill.pipelines.frame.recipe import BuildContext
 from gristmill.pipelines.frame.sources import check_texts, exact
-from gristmill.pipelines.frame.steps import NOTHING
 from gristmill.pipelines.reason.roll_out import posings
 from gristmill.pipelines.settings.config import BadConfig
 from gristmill.stages.core.work import Stage

@@ -20,10 +20,10 @@ from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
 from gristmill.model.phi4.parts import Part
 from gristmill.model.train.optim_config import Optim
+from gristmill.pipelines.frame.chunk_steps import NOTHING
 from gristmill.pipelines.frame.flow import State, Step
 from gristmill.pipelines.frame.recipe import BuildContext, Chain, PipelineConfig, Recipe
 from gristmill.pipelines.frame.sources import tokenizer_version
-from gristmill.pipelines.frame.steps import NOTHING
 from gristmill.pipelines.mixture import MixtureRecipe
 from gristmill.pipelines.reason.contamination import refs_of
 from gristmill.pipelines.reason.grade import GradeRecipe

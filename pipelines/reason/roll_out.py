@@ -22,9 +22,9 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table
 from gristmill.model.processing.text import MissingToken
 from gristmill.pipelines.frame.assembly import GateFailed
+from gristmill.pipelines.frame.chunk_steps import NOTHING
 from gristmill.pipelines.frame.flow import State, Step
 from gristmill.pipelines.frame.recipe import BuildContext
-from gristmill.pipelines.frame.steps import NOTHING
 from gristmill.pipelines.reason.settings import ReasoningRun
 from gristmill.pipelines.reason.unfinished import TITLE, BatchesWait, Undecided, never_decided
 from gristmill.pipelines.settings.config import BadConfig

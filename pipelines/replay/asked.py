@@ -15,9 +15,10 @@ from typing import Any
 from gristmill.filters.base import Filter
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.recipes import settings_that_differ
+from gristmill.pipelines.frame.chunk_steps import Screening
 from gristmill.pipelines.frame.recipe import PipelineConfig
 from gristmill.pipelines.frame.records import RecordRecipe
-from gristmill.pipelines.frame.steps import ExactDuplicates, Screening
+from gristmill.pipelines.frame.steps import ExactDuplicates
 from gristmill.pipelines.registry import PIPELINES
 from gristmill.pipelines.settings.config import BadConfig, override, validate
 from gristmill.stages.text.screen import Screen

@@ -120,11 +120,6 @@ class OnRay:
         self._lines.append(_Line(stage, needs, most, hosting.works))
         return self._lines[-1]
 
-    @property
-    def pending(self) -> int:
-        """Pieces that wait or are under way, in tasks and in actors."""
-        return sum(len(line.waiting) for line in self._lines) + len(self._tasks) + len(self._pieces)
-
     def next(self) -> Result:
         """The next result, after starting what there is room for.
 

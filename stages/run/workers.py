@@ -45,13 +45,9 @@ class Workers(Protocol):
     def add(self, piece: Piece) -> None:
         """Queues a piece."""
 
-    @property
-    def pending(self) -> int:
-        """Pieces that were added and have no result yet."""
-
     def next(self) -> Result:
-        """The next result; there is a pending piece. Raises a defect, SetUpFailed, or the error of an outage once what
-        was under way then is done."""
+        """The next result, of a piece without one. Raises a defect, SetUpFailed, or the error of an outage once
+        what was under way then is done."""
 
 
 class InProcess:
@@ -65,11 +61,6 @@ class InProcess:
     def add(self, piece: Piece) -> None:
         """Queues a piece."""
         self._waiting.append(piece)
-
-    @property
-    def pending(self) -> int:
-        """Pieces that were added and not run yet."""
-        return len(self._waiting)
 
     def next(self) -> Result:
         """Runs the piece that was added first. Raises a defect, SetUpFailed, or the error of an outage."""

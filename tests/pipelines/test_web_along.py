@@ -14,7 +14,7 @@ from warc_files import members, page
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.manifest import Manifest
-from gristmill.pipelines.frame.allowed import alongside
+from gristmill.pipelines.frame.inputs import alongside
 from gristmill.pipelines.frame.run import run_pipeline
 from gristmill.stages.read.along import ReadAlong
 from gristmill.stages.read.listing import Listing

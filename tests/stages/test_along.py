@@ -18,7 +18,7 @@ from gristmill.lake.accounts.receipt import read_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.suppress import Suppression
-from gristmill.pipelines.frame.allowed import read_allowed
+from gristmill.pipelines.frame.inputs import allowed_works
 from gristmill.stages.containers import Item
 from gristmill.stages.core import work as works
 from gristmill.stages.read import along as reading_along
@@ -85,7 +85,7 @@ def run(store: Store, path: Path, stage: ReadStage, *, along: ReadAlong | None, 
     runner = Runner(store, workers=0)
     beside = None if along is None else lambda: Alongside(along, ())
     inputs = scan_inputs(runner, SCAN, Listing([str(path)], []), along=beside)
-    read_allowed(runner, stage, inputs, listed, "web")
+    runner.map(stage.name, allowed_works(runner, stage, inputs, listed, "web"))
     return runner
 
 

@@ -4,80 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
-import pyarrow as pa
 import pytest
-from toy_stages import NOBODY, Ask, Place
-from waiting import until
+from counting import Counting
+from toy_phases import MANY, TITLES, Turn, phases, ran, turn, turns
+from toy_stages import Ask, Place
 
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
-from gristmill.lake.store.objects import put_table
 from gristmill.lake.store.opening import open_store
-from gristmill.stages.core.work import Outcome, Stage, Work
+from gristmill.stages.core.work import Work
 from gristmill.stages.run.progress import Progress
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.sources import Phase
 from gristmill.stages.run.unfinished import Incomplete, PlanOnly
-
-TITLES = ("read", "judge", "sign")
-MANY = 40
-"""More pieces than are looked up together."""
-
-
-@dataclass(frozen=True)
-class Turn(Stage[Place]):
-    """Writes down that it was this piece's turn in a phase; what it is ordered to do before lies in files."""
-
-    name: ClassVar[str] = "toy.turn"
-    VERSION: ClassVar[int] = 1
-
-    phase: str
-
-    def run(self, store: Store, work: Work[Place]) -> Outcome:
-        folder, me = work.payload.folder, f"{self.phase} {work.label}"
-        if (folder / f"{me} waits for").exists():
-            until(lambda: wanted(folder, me) <= set(turns(folder)), f"all that {me} waits for")
-        if (folder / f"interrupt {me}").exists():
-            (folder / f"interrupt {me}").unlink()
-            raise KeyboardInterrupt
-        if (folder / f"away {me}").exists():
-            raise ConnectionError("the store is away")
-        work.payload.obey(me)
-        with (folder / "turns").open("a") as file:
-            file.write(f"{me}\n")
-        return Outcome(outputs=(put_table(store, "turn", pa.table({"me": [me]})),), received=NOBODY)
-
-
-def turns(folder: Path) -> list[str]:
-    """What ran, in the order in which it ended."""
-    path = folder / "turns"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def wanted(folder: Path, me: str) -> set[str]:
-    """What a piece waits for in a phase."""
-    return set((folder / f"{me} waits for").read_text().splitlines())
-
-
-def turn(folder: Path, title: str, number: int, before: Sequence[Receipt]) -> Work[Place]:
-    """What a piece is to do in a phase: named by what it wrote in the phases before."""
-    inputs = (str(number), *(receipt.outputs[0].sha256 for receipt in before))
-    return Work(Turn(title), inputs, Place(folder), label=str(number))
-
-
-def phases(folder: Path, **checks: Callable[[Sequence[Receipt]], None]) -> list[Phase]:
-    """Three of them."""
-    return [Phase(title, partial(turn, folder, title), checks.get(title, lambda receipts: None)) for title in TITLES]
-
-
-def ran(folder: Path, title: str) -> list[int]:
-    """The pieces that ran in a phase, sorted."""
-    return sorted(int(line.split()[1]) for line in turns(folder) if line.startswith(title))
 
 
 def test_no_piece_waits_for_a_piece_that_lags_behind(store, tmp_path):
@@ -91,17 +33,17 @@ def test_no_piece_waits_for_a_piece_that_lags_behind(store, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_receipts_are_those_of_a_map_a_phase(tmp_path, workers, new_store):
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.mkdir(), other.mkdir()
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir(), there.mkdir()
     runner = Runner(new_store("a"), workers=workers)
-    done = runner.pipelined(7, phases(one))
+    done = runner.pipelined(7, phases(here))
     barrier = Runner(new_store("b"), workers=0)
     assert [[receipt.identity() for receipt in of_phase] for of_phase in done] == [
-        [receipt.identity() for receipt in of_phase] for of_phase in barrier.phase_after_phase(7, phases(other))
+        [receipt.identity() for receipt in of_phase] for of_phase in barrier.phase_after_phase(7, phases(there))
     ]
     assert runner.history == barrier.history == [(title, 0, 7) for title in TITLES]
     runner.ran.check("toy", [stage for title in TITLES for stage in Turn(title).identity()])
-    assert sorted(turns(one)) == sorted(turns(other)) and len(turns(one)) == 21
+    assert sorted(turns(here)) == sorted(turns(there)) and len(turns(here)) == 21
 
 
 @pytest.fixture
@@ -141,6 +83,14 @@ def test_works_are_announced_together_and_those_that_are_done_at_once(store, tmp
     assert runner.pipelined(MANY, phases(tmp_path)) == done
     assert [title for title, _ in again.calls] == list(TITLES), "as few as of a map a phase"
     assert runner.history == [(title, MANY, 0) for title in TITLES] and len(turns(tmp_path)) == 3 * MANY
+
+
+def test_what_was_done_before_is_looked_up_as_of_a_map_a_phase(store, tmp_path):
+    Runner(store, workers=0).pipelined(MANY, phases(tmp_path))
+    pipelined, mapped = Counting(store), Counting(store)
+    Runner(pipelined, workers=0).pipelined(MANY, phases(tmp_path))  # type: ignore[arg-type]
+    Runner(mapped, workers=0).phase_after_phase(MANY, phases(tmp_path))  # type: ignore[arg-type]
+    assert sorted(pipelined.read) == sorted(mapped.read) and len(pipelined.read) == 3 * MANY
 
 
 def test_a_work_is_announced_before_it_runs(store, tmp_path):

@@ -37,8 +37,9 @@ from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.suppress import Suppression
 from gristmill.lake.versions.manifest import Manifest
 from gristmill.lake.versions.versions import Versions
+from gristmill.pipelines.frame.chunk_steps import Screening
 from gristmill.pipelines.frame.flow import Flow
-from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates, Screening
+from gristmill.pipelines.frame.steps import ExactDuplicates, NearDuplicates
 from gristmill.pipelines.web import WebRecipe
 from gristmill.stages.clusters.select_survivors import SelectSurvivors
 from gristmill.stages.core.exclusions import store_exclusions
@@ -76,6 +77,7 @@ ALIKE = [Line(host=2, page=n, body=n, marked=True) for n in range(1, 5)]
 @example([(["minhash", "exact", "paragraphs"], PAGES), ([], PAGES[:1]), (["exact", "minhash"], PAGES + ALIKE)], False)
 @example([(["unmark", "exact"], PAGES + ALIKE), (["exact", "unmark"], PAGES + ALIKE)], False)
 @example([(["paragraphs", "long"], PAGES), (["exact"], PAGES[:1]), (["paragraphs"], PAGES[1:2])], True)
+@example([(["exact", "long", "unmark", "minhash"], PAGES + ALIKE)], True)
 @given(st.lists(st.tuples(ORDERS, LINES), min_size=1, max_size=3), st.booleans())
 def test_steps_compose_in_any_order_over_any_number_of_versions(versions, forget):
     """Each version has steps of its own in an order of its own. A step that was off for a version does not make the

@@ -14,7 +14,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import read_table
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.takedown.suppress import Suppression
-from gristmill.pipelines.frame.allowed import allowed_works
+from gristmill.pipelines.frame.inputs import allowed_works
 from gristmill.stages.core.work import Work, execute
 from gristmill.stages.read.inputs import ScannedInput, scan_inputs
 from gristmill.stages.read.listing import Listing
