@@ -217,8 +217,8 @@ def every_part_dies(house: House) -> None:
     assert "is Running, but its process is gone -> `grist up`" in checks[name]
     assert "its flow run" in checks[f"job {job}"] and "`ray job stop`" in checks[f"job {job}"]
     killed(stack.process("ray"))
-    told = house.doctor()["ray"]
-    assert "its jobs died with it and are forgotten" in told and "a flow run that waits submits again" in told
+    ray = house.doctor()["ray"]
+    assert "its jobs died with it and are forgotten" in ray and "a flow run that waits submits again" in ray
     killed(stack.process("prefect"))
     checks = house.doctor()
     assert "no schedule fires meanwhile" in checks["prefect"] and "Flow runs go on" in checks["prefect"]

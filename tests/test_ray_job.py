@@ -118,10 +118,12 @@ def test_a_relative_lake_is_refused_inside_a_job(head, sample):
     assert job.returncode != 0 and "relative; inside a job" in job.stdout + job.stderr
 
 
-def test_a_submitted_job_trains_and_learns_preferences_in_two_ranks_as_in_one_process(head, store, tmp_path):
-    """Of preferences each rank has some of the pairs of a step, and the mean is over the pairs of both."""
+def test_a_submitted_job_learns_preferences_in_two_ranks_as_in_one_process(head, store, tmp_path):
+    """Each rank has some of the pairs of a step, and the mean is over the pairs of both. The stage before is there; in
+    two ranks: tests/test_cluster.py."""
     prepare_pairs(store, tmp_path / "in", window=128)
     mix(store, {"web@v1": 1}, window=128, max_waste=0.1)
+    train(store, stage(batch=4, steps=6))
     other = open_store(shutil.copytree(store.uri, tmp_path / "other").as_posix())
     fields = {"init_from": {"language": "stage:pretrain"}, "data": "pairs@v1", "loss": "dpo", "batch": 3, "steps": 4}
     prefer = stage("prefer", **fields, nll_weight=0.5, optim={"lr": 3e-3}, gates=["preference"])
@@ -136,9 +138,7 @@ def test_a_submitted_job_trains_and_learns_preferences_in_two_ranks_as_in_one_pr
     assert job.returncode == 0, job.stdout + job.stderr
     train(other, *stages)
 
-    there, here = (Versions(lake).manifest("nano.pretrain", 1).statistics["training"] for lake in (store, other))
-    assert (there["world"], there["order"]) == (2, here["order"])
-    assert there["final_loss"] == pytest.approx(here["final_loss"], abs=1e-4)
+    assert Versions(store).numbers("nano.pretrain") == [1]
     there, here = (Versions(lake).manifest("nano.prefer", 1) for lake in (store, other))
     assert there.statistics["training"]["world"] == 2 and there.statistics["gates"]["preference"]["passed"]
     assert there.statistics["training"]["order"] == here.statistics["training"]["order"]
