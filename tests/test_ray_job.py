@@ -23,6 +23,7 @@ from s3_server import free_port
 from training import stage, train
 from waiting import PATIENCE, until
 
+from gristmill.filters.signatures.compiled import cache_folder
 from gristmill.lake.store.objects import read_object
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
@@ -39,6 +40,7 @@ def head(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **LIMITS}
+    environment["GRIST_CACHE"] = str(cache_folder())  # not below another home: kernels take half a minute to compile
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     # The upper of each pair of free ports: from 10002 to 19999 Ray's workers listen
     dashboard = free_port() + 10_000
