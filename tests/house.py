@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 until = partial(waiting.until, pause=0.3)
 """Whoever asks the servers fifty times a second takes the CPU from what they have to do."""
 OVER = ("Completed", "Failed", "Crashed", "Cancelled", "Held")
-SMALL = 10_000
+SMALL = 40_000
 """Bytes of a piece in the lake that is hurt."""
 
 

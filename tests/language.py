@@ -58,6 +58,11 @@ class Source:
         return ast.parse(self.text)
 
     @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the tree, kept: to walk through the repository's takes seconds, and each rule looks at them."""
+        return list(ast.walk(self.tree))
+
+    @cached_property
     def lines(self) -> list[str]:
         """Its lines."""
         return self.text.splitlines()
@@ -131,7 +136,7 @@ class _Bases:
     def __init__(self, files: Iterable[Source]) -> None:
         self.classes: dict[str, list[ast.ClassDef]] = defaultdict(list)
         for file in files:
-            for node in ast.walk(file.tree):
+            for node in file.nodes:
                 if isinstance(node, ast.ClassDef):
                     self.classes[node.name].append(node)
 
@@ -165,17 +170,17 @@ def empty_names(files: Iterable[Source]) -> list[Finding]:
     """Variables, parameters, attributes and functions whose whole name says nothing; leading underscores count not."""
     findings = []
     for file in files:
-        stored = _stored_fields(file.tree)
-        for node in ast.walk(file.tree):
+        stored = _stored_fields(file.nodes)
+        for node in file.nodes:
             name = _bound_name(node)
             if name is not None and name.lstrip("_") in EMPTY_NAMES and node not in stored:
                 findings.append(Finding(file.path, node.lineno, name))  # type: ignore[attr-defined]
     return sorted(findings, key=lambda finding: (finding.path, finding.line))
 
 
-def _stored_fields(tree: ast.Module) -> set[ast.AST]:
+def _stored_fields(nodes: Iterable[ast.AST]) -> set[ast.AST]:
     """The names of the fields in STORED, where their classes declare them."""
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     fields: set[ast.AST] = set()
     for owner in classes:
         for node in owner.body:
@@ -184,8 +189,14 @@ def _stored_fields(tree: ast.Module) -> set[ast.AST]:
     return fields
 
 
+_BINDING = (ast.Name, ast.Attribute, ast.arg, ast.FunctionDef, ast.AsyncFunctionDef)
+_BINDING += (ast.ExceptHandler, ast.MatchAs, ast.alias)
+
+
 def _bound_name(node: ast.AST) -> str | None:
     """The name that a node gives to something."""
+    if not isinstance(node, _BINDING):  # as most are: a match takes its time
+        return None
     match node:
         case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
             return name
@@ -203,7 +214,7 @@ def long_functions(files: Iterable[Source]) -> list[Finding]:
     """Functions of FUNCTION_LINES or more that give no reason."""
     findings = []
     for file in files:
-        for node in ast.walk(file.tree):
+        for node in file.nodes:
             if not isinstance(node, Function) or node.end_lineno is None:
                 continue
             length = node.end_lineno - node.lineno + 1

@@ -23,6 +23,7 @@ from s3_server import free_port
 from training import stage, train
 from waiting import PATIENCE, until
 
+from gristmill.filters.signatures.compiled import cache_folder
 from gristmill.lake.store.objects import read_object
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.versions.versions import Versions
@@ -39,6 +40,7 @@ def head(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **LIMITS}
+    environment["GRIST_CACHE"] = str(cache_folder())  # not below another home: kernels take half a minute to compile
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     # The upper of each pair of free ports: from 10002 to 19999 Ray's workers listen
     dashboard = free_port() + 10_000
@@ -118,10 +120,12 @@ def test_a_relative_lake_is_refused_inside_a_job(head, sample):
     assert job.returncode != 0 and "relative; inside a job" in job.stdout + job.stderr
 
 
-def test_a_submitted_job_trains_and_learns_preferences_in_two_ranks_as_in_one_process(head, store, tmp_path):
-    """Of preferences each rank has some of the pairs of a step, and the mean is over the pairs of both."""
+def test_a_submitted_job_learns_preferences_in_two_ranks_as_in_one_process(head, store, tmp_path):
+    """Each rank has some of the pairs of a step, and the mean is over the pairs of both. The stage before is there; in
+    two ranks: tests/test_cluster.py."""
     prepare_pairs(store, tmp_path / "in", window=128)
     mix(store, {"web@v1": 1}, window=128, max_waste=0.1)
+    train(store, stage(batch=4, steps=6))
     other = open_store(shutil.copytree(store.uri, tmp_path / "other").as_posix())
     fields = {"init_from": {"language": "stage:pretrain"}, "data": "pairs@v1", "loss": "dpo", "batch": 3, "steps": 4}
     prefer = stage("prefer", **fields, nll_weight=0.5, optim={"lr": 3e-3}, gates=["preference"])
@@ -136,9 +140,7 @@ def test_a_submitted_job_trains_and_learns_preferences_in_two_ranks_as_in_one_pr
     assert job.returncode == 0, job.stdout + job.stderr
     train(other, *stages)
 
-    there, here = (Versions(lake).manifest("nano.pretrain", 1).statistics["training"] for lake in (store, other))
-    assert (there["world"], there["order"]) == (2, here["order"])
-    assert there["final_loss"] == pytest.approx(here["final_loss"], abs=1e-4)
+    assert Versions(store).numbers("nano.pretrain") == [1]
     there, here = (Versions(lake).manifest("nano.prefer", 1) for lake in (store, other))
     assert there.statistics["training"]["world"] == 2 and there.statistics["gates"]["preference"]["passed"]
     assert there.statistics["training"]["order"] == here.statistics["training"]["order"]

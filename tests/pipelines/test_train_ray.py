@@ -1,5 +1,5 @@
 """What a stage that is trained on Ray is refused, and what it holds meanwhile. That it is the version that one process
-makes, but for rounding: tests/test_cluster.py, and tests/test_ray_job.py in a folder."""
+makes, but for rounding: tests/test_cluster.py, and in a folder tests/test_ray_job.py."""
 
 from __future__ import annotations
 
