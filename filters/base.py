@@ -54,6 +54,7 @@ class Filter(ABC, Generic[_B]):
     `VERSION` whenever the same content and thresholds can give another measure or another reason. `failures`: reasons
     that say that the filter could not judge the document, which is then quarantined and not dropped. `measured_with`:
     fields that `measure` looks at; `rule` alone looks at the others, which stored measures are replayed with.
+    `releases`: distributions of others by whose release a measure is what it is; the identity of a screen names them.
     """
 
     name: ClassVar[str]
@@ -61,6 +62,7 @@ class Filter(ABC, Generic[_B]):
     evidence: ClassVar[Mapping[str, str]]
     failures: ClassVar[frozenset[str]] = frozenset()
     measured_with: ClassVar[frozenset[str]] = frozenset()
+    releases: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def measure(self, batch: _B, /) -> pa.RecordBatch:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.filters.base import Filter, below, first_reason
+from gristmill.filters.text.characters import RELEASES
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.measures import (
     FEW_WORDS,
@@ -66,6 +67,7 @@ class C4Quality(LineRules, Filter[Docs]):
     name: ClassVar[str] = "c4_quality"
     VERSION: ClassVar[int] = 1
     measured_with: ClassVar[frozenset[str]] = frozenset({"languages", *(rule.name for rule in fields(LineRules))})
+    releases: ClassVar[tuple[str, ...]] = RELEASES
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "lorem_ipsum": "lorem_ipsum_line",

@@ -50,6 +50,7 @@ class DatatroveFilter(Filter[Docs]):
     VERSION: ClassVar[int] = 1
     measured_with: ClassVar[frozenset[str]] = frozenset({"filter", "args"})
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType({"error": "error"})
+    releases: ClassVar[tuple[str, ...]] = ("spacy",)  # whose English words most count; its own stands in `config`
     failures: ClassVar[frozenset[str]] = frozenset({"error"})
 
     def check(self) -> None:

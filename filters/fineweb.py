@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gristmill.filters.base import Filter, above, below, first_reason, ratio
+from gristmill.filters.text.characters import RELEASES
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.measures import lines
 
@@ -50,6 +51,7 @@ class FineWebQuality(Filter[Docs]):
     name: ClassVar[str] = "fineweb_quality"
     VERSION: ClassVar[int] = 1
     measured_with: ClassVar[frozenset[str]] = frozenset({"languages", "short_line_length"})
+    releases: ClassVar[tuple[str, ...]] = RELEASES
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "empty": "n_lines",

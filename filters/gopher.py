@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from gristmill.filters.base import Filter, above, below, first_reason, ratio
+from gristmill.filters.text.characters import RELEASES
 from gristmill.filters.text.docs import Docs
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -61,6 +62,7 @@ class GopherQuality(Filter[Docs]):
     name: ClassVar[str] = "gopher_quality"
     VERSION: ClassVar[int] = 1
     measured_with: ClassVar[frozenset[str]] = frozenset({"languages", "max_symbol_run", "stop_words"})
+    releases: ClassVar[tuple[str, ...]] = RELEASES
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "symbol_run_too_long": "longest_symbol_run",

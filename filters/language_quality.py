@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from gristmill.filters.base import Filter, above, below, first_reason, ratio
+from gristmill.filters.text.characters import RELEASES
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.languages import LANGUAGES, OTHERS, Thresholds, thresholds
 from gristmill.filters.text.measures import gram_repeats, line_repeats, lines
@@ -85,6 +86,7 @@ class LanguageQuality(Filter[Docs]):
     name: ClassVar[str] = "language_quality"
     VERSION: ClassVar[int] = 1
     measured_with: ClassVar[frozenset[str]] = frozenset({"languages", "besides"})
+    releases: ClassVar[tuple[str, ...]] = RELEASES
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(_EVIDENCE)
 
     def measure(self, docs: Docs) -> pa.RecordBatch:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from gristmill.filters.base import Filter, above, below, first_reason, ratio
+from gristmill.filters.text.characters import RELEASES
 from gristmill.filters.text.docs import Docs
 from gristmill.filters.text.measures import gram_repeats, line_repeats
 
@@ -69,6 +70,7 @@ class GopherRepetition(Filter[Docs]):
     name: ClassVar[str] = "gopher_repetition"
     VERSION: ClassVar[int] = 1
     measured_with: ClassVar[frozenset[str]] = frozenset({"languages"})
+    releases: ClassVar[tuple[str, ...]] = RELEASES
     evidence: ClassVar[Mapping[str, str]] = MappingProxyType(_EVIDENCE)
 
     def measure(self, docs: Docs) -> pa.RecordBatch:

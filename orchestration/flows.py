@@ -32,7 +32,7 @@ from gristmill.lake.versions.recipes import changed_on_the_way
 from gristmill.lake.versions.versions import Versions
 from gristmill.orchestration.announce import is_preview, pass_on, prefect_server
 from gristmill.orchestration.funnel import publish
-from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, result_line, stale
+from gristmill.orchestration.jobs import FLOW_RUN, Job, Jobs, head_is_away, result_line, stale
 from gristmill.orchestration.one_line import OneLine
 from gristmill.orchestration.secrets import Secrets
 from gristmill.orchestration.stack import health
@@ -65,17 +65,21 @@ class JobFailed(RuntimeError):
         self.code = code
 
 
+RUN_HERE: set[str] = set()  # flow runs that this process has run
 for _name in ("prefect.flow_runs", "prefect.engine"):
     logging.getLogger(_name).addFilter(OneLine())
 
 
 def stop_job_of(flow: Any, flow_run: Any, state: Any) -> None:
-    """For a flow run whose process could not do it itself. Runs in a process of the worker's."""
+    """For a flow run whose process could not do it itself, in a process of the worker's. One that Prefect asks this of
+    in its own process has stopped what it could on its way out: nobody is to wait for the job server again."""
+    if str(flow_run.id) in RUN_HERE:
+        return
     jobs = Jobs()
     for job in jobs.all():
         if job.live and job.metadata.get(FLOW_RUN) == str(flow_run.id):
             print(f"flow run {flow_run.name} is {state.name}: stopping its Ray job {job.id}")
-            jobs.stop(job.id)
+            jobs.patience.wait(partial(jobs.stop, job.id), head_is_away)
 
 
 def dataset(
@@ -100,6 +104,7 @@ def dataset(
         accept: versions that pass though a gate holds them, such as "web@v3".
     """
     log = get_run_logger()
+    RUN_HERE.add(str(current.id))
     try:
         limits = limits_of(gates)
         asked = Asked.of(config, settings or (), lake)
@@ -169,7 +174,7 @@ def reap(jobs: Jobs, log: Any) -> None:
     reap_runs(log)
     for job in stale(jobs.all(), ended):
         log.warning("stopping %s: its flow run %s is over", job.id, job.metadata[FLOW_RUN])
-        jobs.stop(job.id)
+        jobs.patience.wait(partial(jobs.stop, job.id), head_is_away)
 
 
 def reap_runs(log: Any) -> None:
@@ -221,7 +226,7 @@ def bring(
                 raise JobFailed(f"{job.id} failed with exit code {job.exit_code}: {_reason(lines)}", job.exit_code)
             if job.exit_code < 128 and tried < attempts:
                 log.warning("%s; next attempt in %d s", why, pause)
-                time.sleep(pause)
+                patience.pause(pause)
                 pause *= 2
         if job.exit_code != DONE:
             log.warning("%s did not finish: %s", job.id, job.message.splitlines()[0] if job.message else why)
@@ -265,12 +270,11 @@ def _stop_own(jobs: Jobs, id: str, error: BaseException, log: Any) -> None:
     """Stops this flow run's job. Where the server is away nobody can: the next flow run stops what it finds."""
     try:
         job = jobs.get_now(id)
+        if job is not None and job.metadata.get(FLOW_RUN) == str(current.id or ""):
+            log.warning("stopping Ray job %s (%s)", id, type(error).__name__)
+            jobs.stop(id)
     except (OSError, RuntimeError) as away:
-        log.warning("Ray job %s could not be stopped: %s", id, brief(away))
-        return
-    if job is not None and job.metadata.get(FLOW_RUN) == str(current.id or ""):
-        log.warning("stopping Ray job %s (%s)", id, type(error).__name__)
-        jobs.stop(id)
+        log.warning("Ray job %s could not be stopped, which the next flow run does: %s", id, brief(away))
 
 
 def _reason(lines: list[str]) -> str:

@@ -78,7 +78,7 @@ _SERVER_ERROR = re.compile(r"status code 5\d\d")
 
 
 class Jobs:
-    """The job server at $RAY_API_SERVER_ADDRESS, else at $RAY_ADDRESS. While it is away, every call waits.
+    """The job server at $RAY_API_SERVER_ADDRESS, else at $RAY_ADDRESS. While it is away, every call waits but `stop`.
 
     Every call raises lake.store.outage.Unreachable if it stays away for as long as `patience` says.
     """
@@ -160,9 +160,10 @@ class Jobs:
         self.patience.wait(submit, head_is_away)  # one that got through unheard is "already exists", and found live
 
     def stop(self, id: str, seconds: float = 20) -> None:
-        """SIGTERM, and SIGKILL 3 s later; returns when it has ended, or after `seconds`."""
+        """SIGTERM, and SIGKILL 3 s later; returns when it has ended, or after `seconds`. Of all calls this one does not
+        wait for a server that is away, because whoever stops is on his way out: raises OSError or RuntimeError."""
         deadline = time.monotonic() + seconds
-        while (job := self.get(id)) is not None and job.live and time.monotonic() < deadline:
+        while (job := self.get_now(id)) is not None and job.live and time.monotonic() < deadline:
             self.client.stop_job(id)
             time.sleep(0.5)
 
@@ -191,14 +192,12 @@ class Jobs:
                 except (RuntimeError, OSError) as error:
                     if not head_is_away(error):
                         raise
-                    if clock() - seen < self.patience.seconds:
+                    if clock() - seen < self.patience.seconds and not self.patience.ended.is_set():
                         if not away:
                             self.patience.say(f"{self.patience.what} unreachable, trying again: {brief(error)}")
                         away = True
                         continue
-                    raise Unreachable(
-                        f"{self.patience.what} unreachable for {clock() - seen:.0f} s: {brief(error)}"
-                    ) from error
+                    raise self.patience.unreachable(clock() - seen, error) from error
                 if job is None or not job.live:
                     break
             reader.join(10)  # the rest of its output, which comes a little later

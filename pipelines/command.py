@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gristmill.lake.store.base import NotFound, Store, UnknownFormat, UnsafeStore
+from gristmill.lake.store.base import MARKER, NotFound, Store, UnknownFormat, UnsafeStore
 from gristmill.lake.store.opening import open_store
 from gristmill.lake.store.outage import Patience, brief, is_outage
 from gristmill.lake.takedown.suppress import ListNotWhole
@@ -174,17 +174,29 @@ def _nothing_to_do(config: PipelineConfig, there: Manifest, versions: Versions) 
     return f"{there} was made by this very run before; nothing to do"
 
 
-def open_lake(uri: str) -> Store:
-    """The lake. Raises BadConfig, UnsafeStore, UnknownFormat, and the error of an outage (lake.store.outage)."""
+def open_lake(uri: str, *, to_read: bool = False) -> Store:
+    """The lake; `to_read`: nothing is written, so that who may not write can look. Raises BadConfig, UnsafeStore,
+    UnknownFormat, and the error of an outage (lake.store.outage)."""
     try:
-        return open_store(uri)
+        return open_store(uri, probe=not to_read)
     except (UnsafeStore, UnknownFormat):
         raise
     except Exception as error:
         refused = type(error).__module__.startswith("botocore")  # S3 gives no access
         if is_outage(error) or not (refused or isinstance(error, OSError | ValueError)):
             raise
+        if not to_read and _is_lake(uri):
+            advice = "who may only read it can look: `grist ls`, `show`, `report`, `kickoff --plan` do not write"
+            raise BadConfig(f"the lake {uri!r} cannot be written from here: {error}; {advice}") from error
         raise BadConfig(f"the lake {uri!r} cannot be opened: {error}") from error
+
+
+def _is_lake(uri: str) -> bool:
+    """Whether there is a lake that can be read."""
+    try:
+        return open_store(uri, probe=False).info(MARKER) is not None
+    except Exception:  # whatever it was is said of the attempt to write
+        return False
 
 
 def _print_plan(runner: Runner, plan: PlanOnly) -> None:

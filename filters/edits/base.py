@@ -24,10 +24,12 @@ class Edited(NamedTuple):
 
 
 class Edit(ABC):
-    """A frozen dataclass. Raise `VERSION` whenever the same text can come out otherwise."""
+    """A frozen dataclass. Raise `VERSION` whenever the same text can come out otherwise. `releases`: distributions of
+    others by whose release it comes out as it does."""
 
     name: ClassVar[str]
     VERSION: ClassVar[int]
+    releases: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod

@@ -30,6 +30,7 @@ class C4Lines(LineRules, Edit):
 
     name: ClassVar[str] = "c4_lines"
     VERSION: ClassVar[int] = 1
+    releases: ClassVar[tuple[str, ...]] = ("datatrove",)  # whose terminal punctuation it is
 
     @property
     def counted(self) -> tuple[str, ...]:

@@ -25,6 +25,9 @@ DECIMAL, ALONE, JOINS = (1 << bit for bit in range(16, 19))
 DECIMAL is `str.isdecimal`; ALONE a letter of a script that puts no space between words; JOINS Unicode's M, marks upon
 the character before."""
 
+RELEASES = ("datatrove", "spacy")
+"""Distributions whose notions these are, and those of English words: other releases may measure otherwise."""
+
 POINTS = 0x110000
 _LAST_MARK = 0x20000
 """No punctuation is assigned from here on, nor marks but variation selectors."""

@@ -37,11 +37,22 @@ class NotDeterministic(Exception):
 
 
 class StageId(Frozen):
-    """What decides a stage's output besides its input."""
+    """What decides a stage's output besides its input: code of ours, or a package of others, whose `config` says its
+    release."""
 
     name: str
     version: int
     config: dict[str, Any]
+
+    @property
+    def edition(self) -> int | str:
+        """What tells it from another of its name in one word: VERSION, or of a package its release."""
+        release = self.config.get("release")
+        return release if isinstance(release, str) else self.version
+
+    def __str__(self) -> str:
+        edition = self.edition
+        return f"{self.name} v{edition}" if isinstance(edition, int) else f"{self.name} {edition}"
 
 
 class Receipt(Frozen):

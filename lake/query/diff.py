@@ -67,7 +67,7 @@ class Diff:
     b: str
     same_content: bool
     recipe: tuple[tuple[str, Any, Any], ...]
-    stages: tuple[tuple[str, int | None, int | None], ...]
+    stages: tuple[tuple[str, int | str | None, int | str | None], ...]
     inputs_added: tuple[InputFile, ...]
     inputs_removed: tuple[InputFile, ...]
     funnel: tuple[tuple[str, str, int, int], ...]
@@ -94,7 +94,7 @@ def diff(store: Store, a: Manifest, b: Manifest) -> Diff:
         b=str(b),
         same_content=a.digest == b.digest,
         recipe=settings_that_differ(a.recipe, b.recipe),
-        stages=tuple(differences({s.name: s.version for s in a.stages}, {s.name: s.version for s in b.stages})),
+        stages=tuple(differences({s.name: s.edition for s in a.stages}, {s.name: s.edition for s in b.stages})),
         inputs_added=tuple(after[d] for d in sorted(after.keys() - before.keys())),
         inputs_removed=tuple(before[d] for d in sorted(before.keys() - after.keys())),
         funnel=_funnel(a, b),

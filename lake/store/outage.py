@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -91,13 +92,24 @@ def _is_busy(response: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, and for whom: `seconds` from the first failure of an outage to the last try."""
+    """How long to wait, and for whom: `seconds` from the first failure of an outage to the last try. `ended`: nobody
+    waits any longer, in whatever thread (`end`)."""
 
     what: str
     seconds: float
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    sleep: Callable[[float], None] | None = field(default=None, repr=False)  # None: until `ended`, at most
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     say: Callable[[str], None] = field(default=log.warning, repr=False)
+    ended: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+
+    def end(self) -> None:
+        """Ends all waiting, that of other threads too: what meets an outage now raises Unreachable at once. For who was
+        interrupted, and waits for threads that wait."""
+        self.ended.set()
+
+    def pause(self, seconds: float) -> None:
+        """Sleeps, until `end` at most."""
+        (self.sleep or self.ended.wait)(seconds)
 
     def wait(self, call: Callable[[], T], outage: Callable[[BaseException], bool] = is_outage) -> T:
         """The result of `call`, which is made again while it meets an outage: it has to be safe to repeat.
@@ -118,14 +130,19 @@ class Patience:
                 if began is None or now - started > self.seconds > 0:
                     began, pause = now, FIRST_PAUSE
                     self._say_that_it_began(error)
-                if now - began >= self.seconds:
-                    raise Unreachable(f"{self.what} unreachable for {now - began:.0f} s: {brief(error)}") from error
-                self.sleep(min(pause, self.seconds - (now - began)))
+                if now - began >= self.seconds or self.ended.is_set():
+                    raise self.unreachable(now - began, error) from error
+                self.pause(min(pause, self.seconds - (now - began)))
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if began is not None:
                     self.say(f"{self.what} answered again, {self.clock() - began:.0f} s after it had not")
                 return result
+
+    def unreachable(self, seconds: float, error: BaseException) -> Unreachable:
+        """The error of an outage that was waited for for so long."""
+        until = ", when the wait was interrupted" if self.ended.is_set() else ""
+        return Unreachable(f"{self.what} unreachable for {seconds:.0f} s{until}: {brief(error)}")
 
     def _say_that_it_began(self, error: BaseException) -> None:
         if self.seconds:

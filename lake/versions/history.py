@@ -55,7 +55,7 @@ class Summary(Frozen):
     commit: str | None
     dirty: bool | None
     recipe: dict[str, Any]
-    stages: dict[str, int]
+    stages: dict[str, int | str]
 
     @classmethod
     def of(cls, manifest: Manifest, file: builtins.bytes) -> Summary:
@@ -82,7 +82,7 @@ class Summary(Frozen):
             commit=manifest.made.get("commit"),
             dirty=manifest.made.get("dirty"),
             recipe=manifest.recipe,
-            stages={stage.name: stage.version for stage in manifest.stages},
+            stages={stage.name: stage.edition for stage in manifest.stages},
         )
 
     @property

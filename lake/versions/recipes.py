@@ -38,10 +38,10 @@ def recipe_changes(a: dict[str, Any], b: dict[str, Any]) -> tuple[str, ...]:
 
 
 def changed_on_the_way(versions: Versions, manifest: Manifest) -> tuple[str, ...]:
-    """In what a version's ancestors were made otherwise than itself: keys of the recipe, and stages whose VERSION is
-    another; or that one of them is not in this lake. Empty for one that extends nothing."""
+    """In what a version's ancestors were made otherwise than itself: keys of the recipe, and stages whose VERSION or
+    packages whose release is another; or that one of them is not in this lake. Empty for one that extends nothing."""
     changes: set[str] = set()
-    own = {stage.name: stage.version for stage in manifest.stages}
+    own = {stage.name: stage.edition for stage in manifest.stages}
     compared: set[bytes] = set()
     try:
         for ancestor in Catalogue(versions).ancestors(manifest):

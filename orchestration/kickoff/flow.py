@@ -23,7 +23,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from gristmill.lake.store.outage import Patience, Unreachable, brief
 from gristmill.orchestration.announce import JOB_SERVER, SERVER, prefect_server
-from gristmill.orchestration.flows import JobFailed, Setting, bring, reap, reap_runs, state_message, stop_job_of
+from gristmill.orchestration.flows import (
+    RUN_HERE,
+    JobFailed,
+    Setting,
+    bring,
+    reap,
+    reap_runs,
+    state_message,
+    stop_job_of,
+)
 from gristmill.orchestration.jobs import FLOW_RUN, Jobs
 from gristmill.orchestration.kickoff.by_hand import ByHand
 from gristmill.orchestration.kickoff.local import Processes
@@ -77,6 +86,7 @@ def kickoff(
         attempts: how many Ray jobs a node may take if work fails or jobs are killed.
     """
     log = get_run_logger()
+    RUN_HERE.add(str(current.id))
     by_hand = ByHand(prefect_server(), str(current.id))
     try:
         asked = Asked(Path(config), tuple(settings or ()), lake, tuple(only or ()), tuple(since or ()))
@@ -157,6 +167,7 @@ def bring_as_tasks(asked: Asked, attempts: int, log: Any) -> list[End]:
         try:
             return _brought(prepared, processes, prepared.room, log, [])
         finally:
+            prepared.patience.end()  # of tasks, which wait in threads that Prefect waits for
             processes.stop()
     jobs = Jobs(Patience("Ray's job server", prepared.config.run.patience_seconds, say=log.warning))
     reap(jobs, log)
@@ -166,6 +177,8 @@ def bring_as_tasks(asked: Asked, attempts: int, log: Any) -> list[End]:
         room = Room(max(1, prepared.config.run.nodes))
         return _brought(prepared, of_jobs(prepared, jobs, attempts), room, log, tasks)
     except BaseException as error:  # a cancelled flow run: Prefect raises it in here, and it is no Exception
+        for patience in (jobs.patience, prepared.patience):
+            patience.end()
         stop_own_jobs(jobs, tasks, log, type(error).__name__)
         raise
 

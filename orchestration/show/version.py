@@ -55,7 +55,7 @@ def draw_description(console: Console, about: Description) -> None:
     heading(console, "Recipe")
     console.print(_recipe(m.recipe))
     heading(console, "Stages")
-    indented(console, ", ".join(f"{s.name} v{s.version}" for s in m.stages))
+    indented(console, ", ".join(map(str, m.stages)))
     _draw_shards(console, m)
     draw_statistics(console, m)
     packages = m.made.get("packages") or {}

@@ -9,7 +9,7 @@ that is held, is decided in pipelines/gates/passing.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,10 +115,10 @@ def held_against(
     try:
         samples = [_sampled(versions, of, gates.topic_records) for of in (_added(manifest, base), last)]
     except NotFound:
-        # gc has taken the records of a withdrawn version: what is left to compare are the counts. Any other is damaged.
-        if not any(of.version in versions.withdrawn(of.dataset) for of in (manifest, last)):
+        gone = [of for of in (manifest, last) if of.version in versions.withdrawn(of.dataset)]
+        if not gone:  # it is damaged; of a withdrawn version gc has taken the records
             raise
-        return reasons
+        return [*reasons, *_never_to_be_known(Intake.of(manifest, base), Intake.of(last), gone, gates)]
     if any(len(texts) < min(gates.min_records, gates.topic_records) for texts in samples):
         return reasons
     drift, words = topic_drift(*samples)
@@ -128,6 +128,19 @@ def held_against(
             f" {gates.max_topic_drift:g} is allowed; most changed: {', '.join(words)}"
         )
     return reasons
+
+
+def _never_to_be_known(new: Intake, last: Intake, gone: Sequence[Manifest], gates: Gates) -> list[str]:
+    """Why a version is held whose topics would have been compared. What was held must not pass because the records that
+    said so are gone, and of what was never judged nobody knows."""
+    if min(new.kept, last.kept) < min(gates.min_records, gates.topic_records):
+        return []
+    names = " and ".join(map(str, gone))
+    return [
+        f"topics: the records of {names} were taken down, and gc has taken them, so that nothing tells any more how far"
+        f" the words of {new.name} and of {last.name} are apart; look at what came of it (`grist stats`, `grist"
+        f" sample`) and accept {new.version}, or a version that contains it"
+    ]
 
 
 def held_by_counts(manifest: Manifest, last: Manifest | None, base: Manifest | None, gates: Gates) -> list[str]:

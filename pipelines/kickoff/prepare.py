@@ -69,7 +69,7 @@ def prepare(asked: Asked, in_job: bool = False, for_plan: bool = False) -> Prepa
     graph = Graph.of(config, uri)
     chosen = graph.selected(asked.only, asked.since)
     patience = Patience(f"store {uri}", config.run.patience_seconds)
-    store = patience.wait(lambda: open_lake(uri))
+    store = patience.wait(lambda: open_lake(uri, to_read=for_plan))
     patience.wait(lambda: check(graph, chosen, Versions(store), in_job))
     done = {} if for_plan else patience.wait(lambda: given(graph, chosen, store))
     return Prepared(config, graph, chosen, store, patience, done)

@@ -22,6 +22,7 @@ from gristmill.lake.accounts.facts import NoFacts, facts_to_json
 from gristmill.lake.accounts.receipt import Receipt, StageId, canonical, work_key, write_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef
+from gristmill.stages.core.releases import release_ids
 
 P = TypeVar("P")
 """The payload of a stage: a frozen dataclass that says where its input is."""
@@ -68,6 +69,8 @@ class Stage(ABC, Generic[P]):
 
     name: ClassVar[str]
     VERSION: ClassVar[int]
+    releases: ClassVar[tuple[str, ...]] = ()
+    """Distributions of others by whose release its output is what it is (stages/core/releases.py)."""
 
     @property
     def resources(self) -> Resources:
@@ -87,7 +90,7 @@ class Stage(ABC, Generic[P]):
 
     def identity(self) -> tuple[StageId, ...]:
         """Every (stage, VERSION, config) that decides the output, in order: several when stages run fused."""
-        return (stage_id(self),)
+        return (stage_id(self), *release_ids(self.releases))
 
     @abstractmethod
     def run(self, store: Store, work: Work[P]) -> Outcome:

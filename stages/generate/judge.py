@@ -23,6 +23,7 @@ from gristmill.lake.accounts.fan import sample_tallies
 from gristmill.lake.accounts.receipt import StageId
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, put_table, read_table
+from gristmill.stages.core.releases import release_ids
 from gristmill.stages.core.work import Hosting, Outcome, Resources, WarmStage, Work, stage_id
 from gristmill.stages.generate.draw import Hosts
 from gristmill.stages.generate.engines.protocol import LASTING
@@ -40,6 +41,7 @@ from gristmill.stages.generate.tables import (
 from gristmill.stages.generate.verifiers import Checks, Judging, Spent, judge_engine, judging, side_by_side, verifier_id
 from gristmill.synth.sampling import Stop, settle
 from gristmill.synth.verify.agreement import VOTES, Agreement, agreement
+from gristmill.synth.verify.answers.symbolic import RELEASES as SYMBOLIC_RELEASES
 from gristmill.synth.verify.verdict import Kind, Problem
 
 ENGINE = "engine"
@@ -115,8 +117,9 @@ class Verify(WarmStage[VerifyInput, Judging]):
         return Hosting() if judge is None or hosts is None else Hosting(hosts.sharing(judge.kind), hosts.engines)
 
     def identity(self) -> tuple[StageId, ...]:
-        """Without `hosts`."""
-        return (stage_id(replace(self, hosts=None)),)
+        """Without `hosts`; with the packages that compare answers which are no numbers."""
+        is_symbolic = self.kind == "maths" and self.checks.symbolic
+        return (stage_id(replace(self, hosts=None)), *release_ids(SYMBOLIC_RELEASES if is_symbolic else ()))
 
     def setup(self, store: Store) -> Judging:
         """The verifier, with the engine of a model that judges."""

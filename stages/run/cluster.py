@@ -15,8 +15,9 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from gristmill.lake.store.base import Store
@@ -74,20 +75,53 @@ def connect(workers: int) -> None:
     with ExitStack() as leaving:
         folder = leaving.enter_context(locked_folder())
         ports = leaving.enter_context(ExitStack())
+        parent = leaving.enter_context(_thread_of_ray())
         leaving.callback(ray.shutdown)
         keep_stdout()
         with patient(ports):
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                object_store_memory=128 << 20,  # only pointers travel through it; data goes through the store
-                _temp_dir=str(folder / "r"),
+            parent(
+                functools.partial(
+                    ray.init,
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    object_store_memory=128 << 20,  # only pointers travel through it; data goes through the store
+                    _temp_dir=str(folder / "r"),
+                )
             )
         atexit.register(leaving.pop_all().close)
     stop_on_sigterm()
+
+
+@contextmanager
+def _thread_of_ray() -> Iterator[Callable[[Callable[[], object]], object]]:
+    """Within it, what calls a function in a thread that lasts as long: the kernel kills Ray's processes when the thread
+    that started them has ended (`PR_SET_PDEATHSIG`, ray 2.60, _private/utils.py), though the program goes on."""
+    if threading.current_thread() is threading.main_thread():
+        yield lambda start: start()
+        return
+    ended = threading.Event()
+
+    def in_thread(start: Callable[[], object]) -> object:
+        outcome = Future[object]()
+
+        def keep() -> None:
+            try:
+                outcome.set_result(start())
+            except BaseException as error:
+                outcome.set_exception(error)
+            ended.wait()
+
+        # A daemon: a program waits for other threads when it ends, before it closes what `connect` opened.
+        threading.Thread(target=keep, name="parent of Ray", daemon=True).start()
+        return outcome.result()
+
+    try:
+        yield in_thread
+    finally:
+        ended.set()
 
 
 @functools.cache

@@ -123,6 +123,7 @@ class FormSpeech(SampleStage[Formed]):
 
     name: ClassVar[str] = "audio"
     VERSION: ClassVar[int] = 6  # row groups bounded in bytes; how a clip sounds is told around its loud centre
+    releases: ClassVar[tuple[str, ...]] = ("pillow", "soundfile")  # they say what is damaged
     schema: ClassVar[pa.Schema] = SCHEMA
     judgement: ClassVar[type[Formed]] = Formed
     named_by: ClassVar[tuple[str, ...]] = ("id", "url", "digests")
@@ -173,9 +174,8 @@ class FormSpeech(SampleStage[Formed]):
     @property
     def cutting(self) -> CutFiles | None:
         """The stage that says where files are cut, before they are read."""
-        if self.cut is None:
-            return None
-        return CutFiles(self.cut, self.fields.start, self.read, self.seconds_per_record)
+        cut = self.cut
+        return None if cut is None else CutFiles(cut, self.fields.start, self.read, self.seconds_per_record)
 
     def items(self, open_at: OpenAt, spans: pa.Table, kind: str) -> Iterator[Item]:
         """Whole rows, with their media; one a segment, where files were cut."""

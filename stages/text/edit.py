@@ -26,7 +26,7 @@ from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import CONTENT, KEYS, KEYS_SCHEMA, Edited, alive, put_verdicts
 from gristmill.stages.core.work import Outcome, Stage, Work
 from gristmill.stages.read.reading import content_hash
-from gristmill.stages.text.screen import ScreenPayload, filter_id
+from gristmill.stages.text.screen import ScreenPayload, filter_ids
 
 BATCH_ROWS = 1024
 LANGUAGE = "language.language"
@@ -45,7 +45,7 @@ class EditTexts(Stage[ScreenPayload]):
 
     def identity(self) -> tuple[StageId, ...]:
         own = StageId(name=self.name, version=self.VERSION, config={})
-        return (own, *(filter_id(edit) for edit in self.edits))
+        return (own, *filter_ids(self.edits))
 
     @property
     def measures(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from importlib.metadata import version as release_of
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -27,6 +26,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import put_table
 from gristmill.stages.containers import Item, OpenAt, ReadConfig, ReadDeclared, Record, Unreadable, read
 from gristmill.stages.core.fates import Fates
+from gristmill.stages.core.releases import release_ids
 from gristmill.stages.core.shards import SCHEMA as SHARD
 from gristmill.stages.core.shards import WriteShards
 from gristmill.stages.core.work import Outcome, added, stage_id
@@ -90,6 +90,8 @@ class Extract(ReadStage):
 
     name: ClassVar[str] = "extract"
     VERSION: ClassVar[int] = 2
+    # FastWARC says what a record's header is; resiliparse guesses the encoding of pages, whoever extracts them.
+    releases: ClassVar[tuple[str, ...]] = ("fastwarc", "resiliparse")
     facts: ClassVar[type[Any]] = ExtractFacts
     reads_along: ClassVar[bool] = True
     unwanted_reasons: ClassVar[frozenset[str]] = frozenset({UNWANTED})
@@ -109,15 +111,13 @@ class Extract(ReadStage):
             raise ValueError(f"seconds_per_record={self.seconds_per_record}: more than 0, or null")
 
     def identity(self) -> tuple[StageId, ...]:
-        # What the trained extractor learned decides as a threshold does, and so does the release of trafilatura: the
-        # extra allows many. The other extractors are code.
         if self.html.method == "trafilatura":
-            release = StageId(name="trafilatura", version=1, config={"release": release_of("trafilatura")})
-            return (stage_id(self), release)
+            return (stage_id(self), *release_ids((*self.releases, "trafilatura")))
         if self.html.method != "trained":
-            return (stage_id(self),)
+            return super().identity()
+        # What the trained extractor learned decides as a threshold does.
         model = StageId(name="extraction_model", version=EXTRACTOR_VERSION, config={"sha256": model_digest()})
-        return (stage_id(self), model)
+        return (stage_id(self), model, *release_ids(self.releases))
 
     def records(self, store: Store, payload: ReadPayload) -> Reading:
         """The texts of a chunk (SCHEMA), and the fates of its records that have none."""

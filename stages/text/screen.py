@@ -24,6 +24,7 @@ from gristmill.lake.store.base import Store
 from gristmill.lake.store.objects import ObjectRef, read_object, read_refs
 from gristmill.stages.core.fates import Fates
 from gristmill.stages.core.records import KEYS, KEYS_SCHEMA, Chunk, Passed, alive_batches, put_verdicts
+from gristmill.stages.core.releases import release_ids
 from gristmill.stages.core.work import Outcome, Stage, Work
 
 
@@ -47,7 +48,7 @@ class Screen(Stage[ScreenPayload], Generic[B]):
 
     def identity(self) -> tuple[StageId, ...]:
         own = StageId(name=self.name, version=self.VERSION, config={})
-        return (own, *(filter_id(filter_) for filter_ in self.filters))
+        return (own, *filter_ids(self.filters))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -129,8 +130,14 @@ def object_reader(store: Store) -> Callable[[str], bytes]:
     return lambda sha256: read_object(store, ObjectRef(kind="object", sha256=sha256, bytes=0, records=0))
 
 
-def filter_id(filter_: Filter[Any] | Edit) -> StageId:
-    """The identity of a filter or an edit, with its config as JSON will read it back: tuples become lists."""
+def filter_ids(filters: Sequence[Filter[Any] | Edit]) -> tuple[StageId, ...]:
+    """The identities of filters or edits in their order, and of the packages that they ask."""
+    asked = (name for filter_ in filters for name in filter_.releases)
+    return (*map(_filter_id, filters), *release_ids(asked))
+
+
+def _filter_id(filter_: Filter[Any] | Edit) -> StageId:
+    """With its config as JSON will read it back: tuples become lists."""
     about = canonical({"name": filter_.name, "version": filter_.VERSION, "config": filter_.config()})
     return StageId.model_validate_json(about)
 

@@ -105,6 +105,7 @@ class FormImages(SampleStage[Formed]):
 
     name: ClassVar[str] = "image"
     VERSION: ClassVar[int] = 2  # it notes the media of all records
+    releases: ClassVar[tuple[str, ...]] = ("pillow",)  # says which image is damaged, and of a JPEG each pixel
     schema: ClassVar[pa.Schema] = SCHEMA
     notes_media: ClassVar[bool] = True
     judgement: ClassVar[type[Formed]] = Formed

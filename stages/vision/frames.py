@@ -82,6 +82,7 @@ class Video:
 class FormFrames(FormImages):
     """As FormImages, and videos become images; see `Video`."""
 
+    releases: ClassVar[tuple[str, ...]] = ("av", "pillow")
     schema: ClassVar[pa.Schema] = SCHEMA
     modality: ClassVar[Modality] = FRAMES
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import waiting
 from fake_ray import Clock, FakeRay, server, wanted
 
 from gristmill.lake.store.outage import Patience, Unreachable
@@ -99,3 +103,56 @@ def test_an_interrupted_flow_whose_head_is_away_keeps_its_own_error(monkeypatch)
 
     with pytest.raises(KeyboardInterrupt):
         flows.run_job(wanted(), Away(), logging.getLogger("test"))
+
+
+def test_whoever_waits_in_another_thread_is_ended_at_once_and_says_why():
+    """A kickoff waits for the threads of its nodes: interrupted, it waited as long as they did."""
+    asked = threading.Event()
+    patience = Patience("Ray's job server", 3600, say=lambda line: asked.set())
+    jobs, _ = server([])
+    jobs.client, jobs.patience = Restarting(10**6, ConnectionError("no"), []), patience  # type: ignore
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(jobs.all)
+        waiting.until(asked.is_set, "that it waits")
+        patience.end()
+        with pytest.raises(Unreachable, match=r"unreachable for \d+ s, when the wait was interrupted: .*: no$"):
+            waits.result()
+    with pytest.raises(Unreachable, match="interrupted"):  # and whoever comes later
+        jobs.all()
+
+
+def test_whoever_follows_a_job_is_ended_at_once(monkeypatch):
+    jobs, _ = server([])
+    monkeypatch.setattr(jobs, "_read", lambda id, lines, over: None)
+    monkeypatch.setattr(jobs_module, "TICK", 0)
+
+    def get_now(id: str) -> Job | None:
+        jobs.patience.end()
+        raise ConnectionError("down")
+
+    monkeypatch.setattr(jobs, "get_now", get_now)
+    with pytest.raises(Unreachable, match="interrupted: ConnectionError: down"):
+        list(jobs.follow("a"))
+
+
+def test_stopping_does_not_wait_for_a_head_that_is_away(monkeypatch):
+    jobs, _ = server([])
+    monkeypatch.setattr(jobs, "get_now", lambda id: (_ for _ in ()).throw(ConnectionError("down")))
+    jobs.patience = Patience("Ray's job server", 600, sleep=lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(ConnectionError, match="down"):
+        jobs.stop("a")
+
+
+def test_a_flow_run_that_ended_here_needs_no_job_server_and_another_one_does(monkeypatch):
+    """Prefect calls the hooks of a flow that was interrupted in the process that somebody interrupted."""
+    from gristmill.orchestration import flows
+
+    def jobs() -> None:
+        raise LookupError("the job server is asked")
+
+    monkeypatch.setattr(flows, "Jobs", jobs)
+    run = SimpleNamespace(id="here", name="red-fox")
+    with pytest.raises(LookupError, match="is asked"):
+        flows.stop_job_of(None, run, SimpleNamespace(name="Crashed"))
+    monkeypatch.setattr(flows, "RUN_HERE", {"here"})
+    flows.stop_job_of(None, run, SimpleNamespace(name="Crashed"))

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import web
-from fake_ray import CONF, Clock, server, wanted
+from fake_ray import CONF, server, wanted
 
 from gristmill.lake.store.opening import open_store
+from gristmill.lake.store.outage import Patience
 from gristmill.orchestration import jobs as jobs_module
 from gristmill.orchestration.jobs import FLOW_RUN, REQUEST, Job, result_line, stale
 from gristmill.orchestration.stack import processes
@@ -158,8 +159,7 @@ def outcomes(monkeypatch, *ends: tuple[str, int | None, bool], found_after: int 
 
     monkeypatch.setattr(flows, "run_job", run_job)
     monkeypatch.setattr(flows, "all_committed", lambda config, store: ["web@v1"] if ran[0] >= found_after else None)
-    monkeypatch.setattr(flows.time, "sleep", slept.append)
-    log, patience = logging.getLogger("test"), Clock().patience(100)
+    log, patience = logging.getLogger("test"), Patience("store", 100, slept.append)
     return (lambda: flows.bring(wanted(), None, None, 3, log, patience)), slept  # type: ignore[arg-type]
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 import waiting
+from fake_ray import server as job_server
 from kickoffs import Graphs
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.testing.utilities import prefect_test_harness
 from toy_pipeline import RUNS, UpperConfig
 
-from gristmill.lake.store.outage import Unreachable
+from gristmill.lake.store.outage import Patience, Unreachable
 from gristmill.orchestration.flows import JobFailed
 from gristmill.orchestration.kickoff import flow, local
 from gristmill.pipelines.command import Ended
@@ -116,6 +117,49 @@ def test_ctrl_c_ends_the_nodes_and_waits_for_none_of_their_work(graphs, server, 
             flow.run_flow(graphs.asked({"a": graphs.upper("a")}, run={"nodes": 2}))
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_the_job_server_is_away_waits_for_nobody(graphs, server, monkeypatch):
+    """A task waits for the job server, Prefect for its tasks, and its hook of a crash for the job server again."""
+    jobs, head = job_server([])
+    answers = [head.list_jobs()]  # that nothing is to be reaped
+
+    def away() -> list[Any]:
+        if answers:
+            return answers.pop()
+        raise ConnectionError("down")
+
+    monkeypatch.setattr(head, "list_jobs", away)
+    jobs.patience = Patience("Ray's job server", 3600, say=lambda line: waits.set())
+    waits = threading.Event()
+    monkeypatch.setenv(flow.JOB_SERVER, "http://127.0.0.1:9")
+    monkeypatch.setattr(flow, "Jobs", lambda patience: jobs)
+    monkeypatch.setattr("gristmill.orchestration.flows.Jobs", lambda: pytest.fail("the hook waits for it"))
+    ends: list[str] = []
+    bring = flow.bring
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        try:
+            return bring(*arguments, **options)
+        except Unreachable as error:
+            ends.append(str(error))
+            raise
+
+    monkeypatch.setattr(flow, "bring", noted)
+
+    def interrupt() -> None:
+        waiting.until(waits.is_set, "that a task waits")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            flow.run_flow(graphs.asked({"a": graphs.upper("a")}, run={"nodes": 2}))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (end,) = ends
+    assert "when the wait was interrupted: ConnectionError: down" in end
 
 
 def test_no_secret_goes_to_the_server(graphs, monkeypatch):

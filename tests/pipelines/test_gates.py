@@ -226,16 +226,21 @@ def test_of_many_held_nights_the_newest_are_named(store):
 
 def test_what_a_takedown_left_of_a_held_night_is_held_with_it(store):
     first, wrong = nights(store, (COOKING, 300), (COURTS, 300))
-    cleaned = commit(store, [], upon=wrong, role="forget")
+    cleaned, again = commit(store, [], upon=wrong, role="forget"), commit(store, texts_of(COURTS, 301))
     versions = Versions(store)
     versions.withdraw("web", 2, "taken down")
     (reason,) = held(versions, cleaned)
     assert reason.startswith("web@v3 contains web@v2, which is held: topics")
-    store.delete(wrong.shards[-1].key)  # as gc does: the counts of that night are all that is left to judge
-    assert held(versions, cleaned) == []
+    store.delete(wrong.shards[-1].key)  # as gc does
+    (reason,) = held(versions, cleaned)
+    assert reason.startswith("web@v3 contains web@v2, which is held: topics: the records of web@v2 were taken down")
+    assert reason.endswith("and accept web@v2, or a version that contains it")
+    assert held(versions, cleaned, accepted=["web@v3"]) == held(versions, cleaned, accepted=["web@v2"]) == []
+    assert held(versions, cleaned, Gates(min_records=301)) == held(versions, cleaned, Gates(max_topic_drift=None)) == []
     versions.withdraw("web", 1, "taken down")
     store.delete(first.shards[0].key)
-    assert held(versions, cleaned) == []
+    for gone, of in (("web@v2 and web@v1", cleaned), ("web@v1", again)):  # the second is judged by what is gone
+        assert f"the records of {gone} were taken down" in held(versions, of)[0]
 
 
 def test_objects_that_are_lost_are_no_reason_to_pass(store):

@@ -126,22 +126,38 @@ def test_what_the_model_keeps_nothing_of_is_taken_whole_and_says_so(monkeypatch)
 
 def test_the_model_is_part_of_what_the_stage_is(monkeypatch) -> None:
     by_rules, by_model = Extract(), Extract(html=ExtractConfig(method="trained"))
-    assert [part.name for part in by_rules.identity()] == ["extract"]
-    stage, model = by_model.identity()
+    assert [part.name for part in by_rules.identity()] == ["extract", "fastwarc", "resiliparse"]
+    stage, model, *_ = by_model.identity()
     assert stage.config["html"]["method"] == "trained" and model.name == "extraction_model"
     assert model.config == {"sha256": hashlib.sha256(SHIPPED.read_bytes()).hexdigest()}
     monkeypatch.setattr("gristmill.stages.text.extract.model_digest", lambda: "another")
-    assert by_model.identity() != (stage, model) and by_rules.identity() == Extract().identity()
+    assert by_model.identity()[:2] != (stage, model) and by_rules.identity() == Extract().identity()
 
 
-def test_the_release_of_trafilatura_is_part_of_what_the_stage_is(monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("method", "asked"),
+    [
+        ("resiliparse", ["fastwarc", "resiliparse"]),
+        ("trained", ["fastwarc", "resiliparse"]),  # resiliparse guesses encodings, FastWARC reads headers
+        ("trafilatura", ["fastwarc", "resiliparse", "trafilatura"]),
+    ],
+)
+def test_the_releases_of_whoever_is_asked_are_part_of_what_the_stage_is(monkeypatch, method, asked) -> None:
     monkeypatch.setattr("gristmill.stages.text.html.find_spec", lambda name: name)  # whether or not it is installed
-    monkeypatch.setattr("gristmill.stages.text.extract.release_of", {"trafilatura": "2.3.1"}.__getitem__)
-    stage, release = Extract(html=ExtractConfig(method="trafilatura")).identity()
-    assert stage.config["html"]["method"] == "trafilatura"
-    assert (release.name, release.config) == ("trafilatura", {"release": "2.3.1"})
-    monkeypatch.setattr("gristmill.stages.text.extract.release_of", {"trafilatura": "2.4.0"}.__getitem__)
-    assert Extract(html=ExtractConfig(method="trafilatura")).identity()[1] != release
+    releases = {"fastwarc": "2.0.1", "resiliparse": "2.0.1", "trafilatura": "2.3.1"}
+    monkeypatch.setattr("gristmill.stages.core.releases.installed_release", lambda name: releases[name])
+    extract_ = Extract(html=ExtractConfig(method=method))
+    before = extract_.identity()
+    assert before[0].config["html"]["method"] == method
+    named = {part.name: part.config for part in before}
+    assert {name: config["release"] for name, config in named.items() if "release" in config} == {
+        name: releases[name] for name in asked
+    }
+    for name in asked:
+        releases[name] = "3.0.0"
+        (changed,) = set(map(repr, extract_.identity())) - set(map(repr, before))
+        assert name in changed and "3.0.0" in changed
+        before = extract_.identity()
 
 
 def test_trafilatura_is_asked_for_where_it_is_missing(monkeypatch) -> None:

@@ -142,3 +142,11 @@ def test_a_program_that_imported_ray_before_has_a_private_ray_too():
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert run.stdout == "42 127.0.0.1\n", run.stderr
+
+
+def test_ray_outlives_the_thread_that_connected_to_it():
+    """The kernel kills what Ray started when the thread that started it ends, not when the program does."""
+    program = "import threading\nfrom gristmill.stages.run.cluster import connect\n"
+    program += "thread = threading.Thread(target=connect, args=(1,))\nthread.start()\nthread.join()\n"
+    program += "import ray\nprint(ray.get(ray.remote(lambda: 6 * 7).remote()))"
+    assert run(program) == "42"

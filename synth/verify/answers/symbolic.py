@@ -34,6 +34,8 @@ RELATIONS = (
     "crashed",
     "too_long",
 )
+RELEASES = ("latex2sympy2-extended", "math-verify", "sympy")
+"""Distributions that say whether two answers are the same: by their releases they do."""
 _CHILD = Path(__file__).with_name("symbolic_child.py")
 _START_S = 120.0
 """Seconds that a child may take to import computer algebra on a loaded machine."""
