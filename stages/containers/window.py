@@ -8,13 +8,12 @@ cutter and parser still know nothing of each other.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from gristmill.stages.containers.span_table import OpenAt
+from gristmill.stages.containers.bytes.stream import InMemory
 
 WINDOW = 32 << 20
 """Bytes that wait to be settled. More than the longest record that is read by default; a file that is one large member
@@ -24,10 +23,11 @@ BATCH = 1 << 20
 
 
 class Settled(NamedTuple):
-    """Some spans of a scan, in order, as of a plain container, and what opens its bytes at an address in them."""
+    """Some spans of a scan, in order, as of a plain container, and what opens its bytes at an address in them, until
+    the next ones are asked for."""
 
     spans: pa.Table
-    open_at: OpenAt
+    open_at: InMemory
 
 
 class Growing(Protocol):
@@ -80,21 +80,8 @@ class Window:
         if self._ready > self._given:
             end = rows.ends(self._ready - 1)
             if ended or is_full or end - self._start >= BATCH:
-                yield self._handed_out(rows, end)
+                yield Settled(rows.plain(self._given, self._ready), InMemory(self._bytes, self._start))
+                del self._bytes[: end - self._start]
+                self._start, self._given = end, self._ready
         if len(self._bytes) > self._size:
             self.close()
-
-    def _handed_out(self, rows: Growing, end: int) -> Settled:
-        size, start = end - self._start, self._start
-        with memoryview(self._bytes) as view:
-            data = bytes(view[:size])
-        del self._bytes[:size]
-        spans = rows.plain(self._given, self._ready)
-        self._start, self._given = end, self._ready
-
-        def open_at(address: int) -> BinaryIO:
-            stream = io.BytesIO(data)
-            stream.seek(address - start)
-            return cast(BinaryIO, stream)
-
-        return Settled(spans, open_at)

@@ -58,10 +58,10 @@ def history(lake: Path, inputs: list[Path], **recipe) -> tuple[Manifest, dict[st
 
 def test_the_version_of_one_pass_is_that_of_two(sample, tmp_path, monkeypatch) -> None:
     files = web.crawl_files(sample)
-    one, along = history(tmp_path / "one", files)
+    once, along = history(tmp_path / "one", files)
     web.in_two_passes(monkeypatch)
-    two, apart = history(tmp_path / "two", files)
-    assert one.content_digest == two.content_digest and one.run_key == two.run_key
+    twice, apart = history(tmp_path / "two", files)
+    assert once.content_digest == twice.content_digest and once.run_key == twice.run_key
     assert along["extract"] == (apart["extract"][1], 0) and not apart["extract"][0]
 
 
@@ -73,9 +73,9 @@ def test_a_list_of_what_was_taken_down_is_known_before_the_scan(sample, tmp_path
         listed.save(open_store(str(tmp_path / name)), "asked for")
         versions.append(history(tmp_path / name, files, allow_empty=True))
         web.in_two_passes(monkeypatch)
-    (one, along), (two, _) = versions
-    assert one.content_digest == two.content_digest and along["extract"][1] == 0
-    assert one.recipe["suppression"]
+    (once, along), (twice, _) = versions
+    assert once.content_digest == twice.content_digest and along["extract"][1] == 0
+    assert once.recipe["suppression"]
 
 
 def test_a_crawl_that_moved_or_grew_is_not_extracted_anew(tmp_path, judged) -> None:

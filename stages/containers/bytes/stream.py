@@ -6,6 +6,7 @@ that does not hold what was scanned is an OSError: it was replaced, and no recor
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -16,6 +17,25 @@ from gristmill.stages.containers.bytes.zstd import Dictionary, zstd_dictionary, 
 from gristmill.stages.containers.span_table import OpenAt
 
 PIECE = 256 << 10
+
+
+class InMemory:
+    """A stretch of a plain file that is in memory, from an address on; it opens it as any other is opened."""
+
+    def __init__(self, data: bytes | bytearray, start: int) -> None:
+        self._data, self._start = data, start
+
+    def __call__(self, address: int) -> BinaryIO:
+        """Its bytes from an address in it on."""
+        return io.BytesIO(self._data[address - self._start :])
+
+    def part(self, address: int, length: int) -> bytes:
+        """So many of its bytes. Raises OSError where it has not so many."""
+        at = address - self._start
+        if not 0 <= at <= at + length <= len(self._data):
+            raise OSError(f"{length} bytes from {address} on are not in memory")
+        with memoryview(self._data) as view:
+            return bytes(view[at : at + length])
 
 
 class Stream:
@@ -42,6 +62,8 @@ class Stream:
 
     def bytes_of(self, start: int, length: int, c_start: int, skip: int) -> bytes:
         """The bytes of a span. Raises OSError when the file does not hold what was scanned."""
+        if isinstance(self._open_at, InMemory):
+            return self._open_at.part(start, length)
         pieces = list(self._span(start, length, c_start, skip))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
