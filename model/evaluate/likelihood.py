@@ -52,7 +52,7 @@ def score(model: Multimodal, scorings: Sequence[Scoring], *, pass_tokens: int = 
         if not 1 <= start < len(tokens):
             raise ValueError(f"sequence {number}: {len(tokens)} tokens, scored from {start}: allowed is 1 to the last")
     scored: list[Scored | None] = [None] * len(scorings)
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model.modules()), torch.inference_mode():
         for numbers in _passes([len(scoring.tokens) for scoring in scorings], pass_tokens):
             for number, part in zip(numbers, _pass(model, [scorings[n] for n in numbers]), strict=True):
                 scored[number] = part

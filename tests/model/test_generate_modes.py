@@ -77,3 +77,19 @@ def test_the_modes_are_put_back_after_an_error(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match="no vision part"):
         engine.submit(Request("b", words(9), HOW, inputs=image_inputs()))
     assert modes(model) == before
+
+
+def test_a_step_does_not_walk_the_model_and_sees_modes_that_changed_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = text_model().eval()
+    engine = Engine(model, OPTIONS)
+    request = Request("a", words(9), HOW, adapter="speech")  # whose dropout is one half
+    (sample,) = engine.submit(request)
+    expected = list(Engine(text_model(), OPTIONS).run([request]))[-1].tokens
+    with monkeypatch.context() as patch:
+        patch.setattr(Multimodal, "modules", lambda self: pytest.fail("it walks all modules"))
+        engine.step()
+    model.train()  # as a trainer does between two steps
+    before = modes(model)
+    while not engine.idle:
+        engine.step()
+    assert modes(model) == before and all(before.values()) and sample.tokens == expected

@@ -157,7 +157,7 @@ def test_what_is_no_page_has_the_reason_that_it_had() -> None:
 def test_what_the_stage_is() -> None:
     plain, first = Extract(), stage()
     assert "language_first" not in plain.identity()[0].config
-    read, wanted = first.identity()
+    read, *_, wanted = first.identity()
     assert read.name == "extract" and read.config["language_first"] == dataclasses.asdict(LanguageFirst())
     assert set(read.config) == {*plain.identity()[0].config, "language_first"}
     assert wanted.name == "language_first" and wanted.config["keep"] == ["en"]
