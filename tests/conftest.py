@@ -30,8 +30,9 @@ settings.load_profile("gristmill")
 
 LONGEST = (
     *("test_flows", "test_benchmarks", "test_kills", "test_cluster", "test_soak", "test_ray_job"),
-    *("test_ray_train", "test_kickoff_s3", "test_readme_commands", "test_ray_start", "test_golden"),
-    *("test_kickoff", "test_runner", "test_speech_page", "test_contributing", "test_readme", "test_reasoning_lake"),
+    *("test_ray_train", "test_kickoff_s3", "test_careful", "test_benchmarks_gpu", "test_wheel", "test_ray_start"),
+    *("test_readme_commands", "test_golden", "test_runner", "test_speech_page", "test_contributing", "test_readme"),
+    *("test_reasoning_lake", "test_reasoning_pages", "test_model_pages", "test_extending"),
 )
 """Files that wait for servers, schedules and kills, or compute for long: they come first, so that the others have
 enough to do beside them. `make test` deals whole files to its workers, and none of these may be left for the end."""

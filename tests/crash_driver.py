@@ -80,10 +80,10 @@ class Kind(NamedTuple):
     write: Callable[[Path], object]
 
 
-def nights(kind: str) -> Kind:
+def nights(name: str) -> Kind:
     """Of a module of recipes that run in turn."""
     importlib.import_module("torch")  # all of them have to do with models: once here, not in every child
-    module: Any = importlib.import_module(f"{kind}_nights")
+    module: Any = importlib.import_module(name)
     return Kind(lambda lake, sample: module.run_in_process(sample, lake), module.DATASETS, module.write_nights)
 
 
@@ -98,7 +98,11 @@ def crawls() -> Kind:
 
 
 KINDS: dict[str, Callable[[], Kind]] = {"web": crawls}
-KINDS |= {kind: partial(nights, kind) for kind in ("images", "speech", "reasoning")}
+KINDS |= {
+    "images": partial(nights, "image_nights"),
+    "speech": partial(nights, "speech_nights"),
+    "reasoning": partial(nights, "reasoning_nights"),
+}
 
 
 def run(kind: Kind, lake: Path, sample: Path, note: Path, crash_before: int | None = None) -> int:
