@@ -20,7 +20,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
@@ -60,7 +60,7 @@ class ReadAlong:
     @contextmanager
     def scan(self, uri: str, kind: str) -> Iterator[ScannedAlong]:
         """Scans an input, and reads as much of it as can be. Raises as `stages.containers.scan`."""
-        with cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY)) as file:
+        with _scratch() as file:
             answers, stage = _Answers(file), cast(Reader[Any], self.stage)
             try:
                 result = self._answered(uri, kind, answers)
@@ -69,6 +69,7 @@ class ReadAlong:
                     result = scan(stream, kind)
                 if isinstance(error, ChildTimeout) and answers.count < result.spans.num_rows:
                     answers.add(pickle.dumps(hung(stage, result.spans, answers.count)))  # one deadline is enough
+                answers.settle()
             yield ScannedAlong(self, result, answers)
 
     def _answered(self, uri: str, kind: str, answers: _Answers) -> ScanResult:
@@ -84,6 +85,7 @@ class ReadAlong:
             else:
                 answers.add(part)
         assert result is not None
+        answers.settle()
         return result
 
 
@@ -117,15 +119,26 @@ class ScannedAlong:
                 execute(store, work, answers.seconds(first, answered))
 
 
+@contextmanager
+def _scratch() -> Iterator[BinaryIO]:
+    """A file for answers."""
+    file = cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115  below
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # of a full disk, which is given once more what it did not take
+            file.close()
+
+
 class _Answers:
     """Items, without their content, and the judgements on them, in order of the spans, in a file. `failed`: the stage
-    failed behind them."""
+    failed behind them, or the file did, and there are none."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._starts = array("q")
         self._begun, self._came = time.monotonic(), array("d")  # seconds, of each answer
-        self.failed = False
+        self.failed = self._lost = False
 
     @property
     def count(self) -> int:
@@ -133,9 +146,29 @@ class _Answers:
 
     def add(self, answer: bytes) -> None:
         """The next one, pickled."""
-        self._starts.append(self._file.tell())
-        self._came.append(time.monotonic())
-        self._file.write(answer)
+        with self._or_none():
+            if not self._lost:
+                self._starts.append(self._file.tell())
+                self._came.append(time.monotonic())
+                self._file.write(answer)
+
+    def settle(self) -> None:
+        """All are written, or there are none."""
+        with self._or_none():
+            if not self._lost:
+                self._file.flush()
+
+    @contextmanager
+    def _or_none(self) -> Iterator[None]:
+        """A scratch disk that is full costs the answers, which the works of the chunks come to as well, and no run."""
+        try:
+            yield
+        except OSError as error:
+            log.warning(
+                "what is read along cannot be put by in %s, and is read once more: %s", tempfile.gettempdir(), error
+            )
+            self._lost = True
+            self.end(0)
 
     def end(self, count: int) -> None:
         """The stage failed behind the first `count`: the others do not count."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import time
 from pathlib import Path
@@ -147,3 +149,34 @@ def test_a_file_is_opened_once(crawl, lakes, monkeypatch) -> None:
     assert opened == [(str(crawl), 0)] * 2
     run(lakes[1], crawl, stage, along=None)
     assert len(opened) > 6
+
+
+class FullDisk(io.BytesIO):
+    """A scratch file on a disk that takes so many bytes: a write says so, or the end of them."""
+
+    room, late = 20_000, False
+
+    def write(self, data) -> int:
+        if self.tell() + len(data) > self.room and not self.late:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+    def flush(self) -> None:
+        if self.late:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_scratch_disk_that_is_full_costs_a_second_pass_and_no_run(crawl, lakes, monkeypatch, caplog, late) -> None:
+    once, twice = lakes
+    monkeypatch.setattr(FullDisk, "late", late)
+    monkeypatch.setattr(reading_along.tempfile, "SpooledTemporaryFile", lambda in_memory: FullDisk())
+    stage = Extract()
+    again = run(once, crawl, stage, along=ReadAlong(stage))
+    assert again.history[-1][2] > 3, "all chunks are read by their own works"
+    assert "No space left on device" in caplog.text
+    run(twice, crawl, stage, along=None)
+    assert contents(once) == contents(twice)
