@@ -95,10 +95,10 @@ class Runner:
     def pipelined(self, count: int, phases: Sequence[Phase]) -> list[list[Receipt]]:
         """The receipts of `count` pieces that go through all phases: a list a phase, in the order of the pieces.
 
-        The same as a map a phase, without a barrier between them: a piece is in its next phase as soon as it was
-        through the one before, and later phases come first, so that few pieces are on their way at a time. Of a piece
-        that fails in one phase nothing runs in the next; the others go on. Raises as `map`, and what checks raise;
-        TypeError for a stage with a set-up.
+        The same as a map a phase, without a barrier between them: no piece waits for another, and of a few that wait
+        for workers those in later phases come first, so that not many are on their way. Of a piece that fails in one
+        phase nothing runs in the next; the others go on. Raises as `map`, and what checks raise; TypeError for a stage
+        with a set-up.
         """
         if self.plan or not count:
             return self.phase_after_phase(count, phases)

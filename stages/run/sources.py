@@ -19,9 +19,10 @@ PLAN_AHEAD = 1024
 """Works of a stream that a plan looks up at a time."""
 MOST_FAILURES = 100
 """Failures after which a stream takes no more from its producer, which may be endless."""
-LOOK_UPS, MOST_LOOK_UPS = 16, 1024
-"""Works of a later phase that are looked up and announced together, at least while workers have others, and at most: a
-request each would cost as much as the work, and while all of a large run are looked up workers would be idle."""
+LAG, MOST_LOOK_UPS = 16, 1024
+"""Pieces a worker that may wait for a later phase, and works that are looked up at most at a time. Those that wait are
+announced together, as a request each would cost as much as the work; they are in the page cache still; and workers have
+them to do while a piece lags behind."""
 ANNOUNCEMENTS = 256
 """About so many announcements a phase at most, however many pieces there are: gc reads each of them."""
 
@@ -113,6 +114,12 @@ class Phase:
     check: Callable[[Sequence[Receipt]], None] = _passes
 
 
+def _records(piece: Piece) -> int:
+    """How many come in to it, as far as that is known: about how long it takes."""
+    received = piece[1].received
+    return 0 if received is None else received.count
+
+
 class Phased:
     """Pieces that go through phases, each as soon as it was through the one before, whatever the others are at."""
 
@@ -122,18 +129,19 @@ class Phased:
         self.phases, self._workers = phases, max(1, workers)
         self.done: list[dict[int, Receipt]] = [{} for _ in phases]  # by phase, then piece
         self._ready = [deque(range(count)), *(deque[int]() for _ in phases[1:])]
-        self._count, self._together = count, max(LOOK_UPS, count // ANNOUNCEMENTS)
+        self._count, self._together = count, max(LAG * self._workers, count // ANNOUNCEMENTS)
 
     def take(self, now: Now) -> tuple[int, list[Piece]]:
-        """Of the last phase that has enough to look up together; of the first all at once. Where workers would be idle,
-        whatever there is."""
+        """Of the last phase that has enough to look up together; of the first all at once, what has most records first,
+        so that little is left to do beside it at the end. Where workers would be idle, whatever there is."""
         enough = self._together if now.pending >= self._workers else 1
         for place in reversed(range(len(self.phases))):
             ready = self._ready[place]
             if len(ready) >= (enough if place else 1):
                 most = MOST_LOOK_UPS if place else self._count
                 numbers = [ready.popleft() for _ in range(min(most, len(ready)))]
-                return place, [(number, self.work(place, number)) for number in numbers]
+                pieces = [(number, self.work(place, number)) for number in numbers]
+                return place, pieces if place else sorted(pieces, key=_records, reverse=True)
         return 0, []
 
     def work(self, place: int, number: int) -> Work[Any]:

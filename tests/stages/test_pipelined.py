@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +12,21 @@ from counting import Counting
 from toy_phases import MANY, TITLES, Turn, phases, ran, turn, turns
 from toy_stages import Ask, Place
 
+from gristmill.lake.accounts.balance import Tally
 from gristmill.lake.accounts.receipt import Receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
-from gristmill.stages.core.work import Work
-from gristmill.stages.run.progress import Progress
+from gristmill.stages.core.work import Outcome, Work
 from gristmill.stages.run.runner import Runner
 from gristmill.stages.run.sources import Phase
 from gristmill.stages.run.unfinished import Incomplete, PlanOnly
+
+
+class Through(Turn):
+    """Passes all records on."""
+
+    def run(self, store: Store, work: Work[Place]) -> Outcome:
+        return replace(super().run(store, work), received=work.received, passed=work.received or Tally())
 
 
 def test_no_piece_waits_for_a_piece_that_lags_behind(store, tmp_path):
@@ -57,6 +64,18 @@ def test_a_piece_is_soon_in_its_next_phase_though_others_are_still_to_be_read(st
     order = turns(tmp_path)
     assert order.index("sign 0") < order.index(f"read {MANY - 1}")
     assert order[:16] == [f"read {number}" for number in range(16)], "looked up together"
+
+
+def test_the_piece_with_most_records_is_first(store, tmp_path):
+    """So that it is not what all others wait for at the end; receipts stay in the order of the pieces."""
+
+    def read(number: int, before: Sequence[Receipt]) -> Work[Place]:
+        received = Tally.of_records([str(number)] * (9 if number in (3, 5) else 2), range(9 if number in (3, 5) else 2))
+        return replace(turn(tmp_path, "read", number, before), stage=Through("read"), received=received)
+
+    (done,) = Runner(store, workers=0).pipelined(7, [Phase("read", read)])
+    assert turns(tmp_path) == [f"read {number}" for number in (3, 5, 0, 1, 2, 4, 6)]
+    assert [receipt.inputs[0] for receipt in done] == [str(number) for number in range(7)]
 
 
 class Announced:
@@ -226,62 +245,3 @@ def test_an_outage_is_nobodys_failure(store, tmp_path, caplog, workers):
     (tmp_path / "away judge 1").unlink()
     assert len(Runner(store, workers=workers).pipelined(4, phases(tmp_path))[2]) == 4
     assert len(turns(tmp_path)) == len(set(turns(tmp_path))) == 12
-
-
-# progress
-
-
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged, without seconds; from now on anew."""
-    messages = [re.sub(r", [\d.]+ s$", "", message) for message in caplog.messages]
-    caplog.clear()
-    return messages
-
-
-def test_each_phase_has_its_own_lines(store, tmp_path, caplog):
-    caplog.set_level("INFO", "gristmill")
-    (tmp_path / "fail judge 0").touch()
-    with pytest.raises(Incomplete):
-        Runner(store, workers=0, progress=Progress(terminal=False)).pipelined(3, phases(tmp_path))
-    (tmp_path / "fail judge 0").unlink()
-    assert lines(caplog) == [
-        "read: begins, 3 pieces",
-        "read: 3 pieces",
-        "judge: begins, 3 pieces",
-        "judge: 0 failed: OSError: the disk said no",
-        "sign: begins, 3 pieces",
-        "judge: 2 of 3 pieces",
-        "sign: 2 of 3 pieces",
-    ]
-    Runner(store, workers=0, progress=Progress(terminal=False)).pipelined(3, phases(tmp_path))
-    assert lines(caplog) == [
-        "read: all 3 pieces done before",
-        "judge: begins, 3 pieces, 2 of them done before now",
-        "judge: 3 pieces",
-        "sign: begins, 3 pieces, 2 of them done before now",
-        "sign: 3 pieces",
-    ]
-
-
-def test_what_is_found_to_be_done_later_counts_as_done_before(store, tmp_path, caplog):
-    """What was read is lost, and of the rest one piece: so receipts of the others are found while pieces are read."""
-    caplog.set_level("INFO", "gristmill")
-    read, judged, _ = Runner(store, workers=0).pipelined(MANY, phases(tmp_path))
-    for receipt in (*read, judged[0]):
-        store.delete(receipt.outputs[0].key)
-    lines(caplog)
-    Runner(store, workers=0, progress=Progress(terminal=False)).pipelined(MANY, phases(tmp_path))
-    assert lines(caplog) == [
-        "read: begins, 40 pieces",
-        "judge: begins, 40 pieces, 15 of them done before now",
-        "read: 40 pieces",
-        "judge: 40 pieces",
-        "sign: all 40 pieces done before",
-    ]
-
-
-def test_a_terminal_shows_the_bars_of_all_open_phases(store, tmp_path, capsys):
-    Runner(store, workers=0, progress=Progress(terminal=True)).pipelined(MANY, phases(tmp_path))
-    shown = capsys.readouterr()
-    assert shown.out == "" and shown.err.count("40/40") >= 3
-    assert all(title in shown.err for title in TITLES)
