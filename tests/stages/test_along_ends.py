@@ -6,13 +6,17 @@ import errno
 import io
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reading_along import FILES, Noting, contents, run
 from warc_files import gz, page
 
-from gristmill.lake.accounts.receipt import read_receipt
+from gristmill.lake.accounts.receipt import Receipt, read_receipt
 from gristmill.lake.store.base import Store
 from gristmill.lake.store.opening import open_store
 from gristmill.stages.core import work as works
@@ -36,6 +40,21 @@ def crawl(tmp_path: Path) -> Path:
     return path
 
 
+@contextmanager
+def killed(when: Callable[[Receipt], bool]) -> Iterator[None]:
+    """Within it a run is killed before it writes the first receipt of which `when` is true."""
+
+    def write(store: Store, receipt: Receipt, **options: Any) -> Receipt:
+        if when(receipt):
+            raise KeyboardInterrupt
+        return written(store, receipt, **options)
+
+    written = works.write_receipt
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(works, "write_receipt", write)
+        yield
+
+
 def test_a_run_that_was_killed_before_the_scan_was_proved_judges_nothing_again(
     crawl, lakes, tmp_path, monkeypatch
 ) -> None:
@@ -45,16 +64,8 @@ def test_a_run_that_was_killed_before_the_scan_was_proved_judges_nothing_again(
     monkeypatch.setattr("gristmill.stages.read.scan.SETTLED", -1e9)  # its change time cannot be set back
     stage = Noting(folder=str(tmp_path))
 
-    def killed(work_store: Store, receipt, **options):
-        if receipt.stages[-1].name == "scan":
-            raise KeyboardInterrupt
-        return written(work_store, receipt, **options)
-
-    written = works.write_receipt
-    with monkeypatch.context() as patch:
-        patch.setattr(works, "write_receipt", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(once, crawl, stage, along=ReadAlong(stage))
+    with killed(lambda receipt: receipt.stages[-1].name == "scan"):
+        run(once, crawl, stage, along=ReadAlong(stage))
     assert len(contents(once)[0]) > 3, "the chunks were proved"
     again = run(once, crawl, stage, along=ReadAlong(stage))
     assert set(stage.judged().values()) == {1} and again.history[-1][2] == 0
@@ -62,22 +73,12 @@ def test_a_run_that_was_killed_before_the_scan_was_proved_judges_nothing_again(
     assert contents(once) == contents(twice)
 
 
-def test_a_run_that_was_killed_between_two_chunks_goes_on(crawl, lakes, tmp_path, monkeypatch) -> None:
+def test_a_run_that_was_killed_between_two_chunks_goes_on(crawl, lakes) -> None:
     once, twice = lakes
     stage = Extract()
-    proofs: list[str] = []
-
-    def killed(work_store: Store, receipt, **options):
-        proofs.append(receipt.work_key)
-        if len(proofs) == 3:
-            raise KeyboardInterrupt
-        return written(work_store, receipt, **options)
-
-    written = works.write_receipt
-    with monkeypatch.context() as patch:
-        patch.setattr(works, "write_receipt", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(once, crawl, stage, along=ReadAlong(stage))
+    written = count(1)
+    with killed(lambda receipt: next(written) == 3):
+        run(once, crawl, stage, along=ReadAlong(stage))
     assert len(contents(once)[0]) == 2
     run(once, crawl, stage, along=ReadAlong(stage))
     run(twice, crawl, stage, along=None)
